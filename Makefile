@@ -1,0 +1,28 @@
+VENV ?= .venv
+PYTHON ?= python3
+READY = $(VENV)/.ready
+PYTEST = $(VENV)/bin/python -m pytest
+
+.PHONY: probes test lint benchmark clean
+
+probes: $(READY)  ## run the probes on the embedded default model
+	$(PYTEST) probes $(ARGS)
+
+test: $(READY)  ## run the project's own tests
+	$(PYTEST) tests $(ARGS)
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+benchmark: $(READY)
+	$(VENV)/bin/python -m benchmarks
+
+$(READY): requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.11, say")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV)
