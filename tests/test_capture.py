@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fixtures.activations import TOKEN_GROUPS, Activations, pooled_rms, split_members
+from fixtures.capture import LastUse, SiteRecorder, Stimulus, TokenLayout, capture, count_tokens
+from fixtures.errors import ProbeError
+
+PROMPTS = ["A glass on a table.", "Describe what is depicted in this image.", "Two men and a dog in the street", "x"]
+
+
+def hooked_pipeline_call(model, stimulus):
+    """The published way: a whole pipeline call with hooks that keep every activation. RMS per channel group."""
+    seen = {}
+    handles = [
+        model.pipeline.transformer.get_submodule(site.name).register_forward_pre_hook(
+            lambda module, arguments, name=site.name: seen.__setitem__(name, arguments[0].double())
+        )
+        for site in model.sites
+    ]
+    try:
+        model.pipeline(
+            image=Image.open(stimulus.image) if stimulus.image else None,
+            prompt=stimulus.prompt,
+            height=model.protocol.resolution,
+            width=model.protocol.resolution,
+            num_inference_steps=1,
+            guidance_scale=1.0,
+            max_sequence_length=model.protocol.text_length,
+            generator=torch.Generator().manual_seed(model.protocol.seed),
+            output_type="latent",
+        )
+    finally:
+        for handle in handles:
+            handle.remove()
+    rms = [seen[site.name].unflatten(-1, (-1, 16)).square().mean(dim=(0, 1, 3)).sqrt() for site in model.sites]
+    return torch.cat(rms).numpy()
+
+
+@pytest.mark.parametrize("with_image", [True, False])
+def test_capture_equals_a_hooked_pipeline_call(tiny, photos, with_image):
+    stimuli = [Stimulus(f"s{i}", prompt, photos[i] if with_image else None) for i, prompt in enumerate(PROMPTS)]
+    captured = pooled_rms(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol), tiny.groups)
+    for stimulus, ours in zip(stimuli, captured, strict=True):
+        np.testing.assert_allclose(ours, hooked_pipeline_call(tiny, stimulus), rtol=2e-6)
+
+
+def test_a_fixed_reference_image_is_shown_with_every_prompt(tiny, photos):
+    stimuli = [Stimulus(prompt, prompt, photos[0]) for prompt in PROMPTS]
+    captured = pooled_rms(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol), tiny.groups)
+    np.testing.assert_allclose(captured[2], hooked_pipeline_call(tiny, stimuli[2]), rtol=2e-6)
+
+
+def test_attention_heads_are_the_rms_of_their_channels(tiny):
+    activations = capture(tiny.pipeline, tiny.sites, [Stimulus("s", PROMPTS[0])], tiny.protocol)
+    groups = pooled_rms(activations, tiny.groups)[0]
+    heads = pooled_rms(activations, tiny.heads)[0]
+    np.testing.assert_allclose(heads, [np.sqrt((groups[members] ** 2).mean()) for members in tiny.heads.groups])
+
+
+def test_token_counts_add_up_and_joint_blocks_see_no_text(tiny, photos):
+    stimuli = [Stimulus(prompt, prompt, photos[0]) for prompt in PROMPTS]
+    activations = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
+    counts = dict(zip(TOKEN_GROUPS, activations.token_counts.T, strict=True))
+    assert list(counts["prompt"]) == [count_tokens(tiny.pipeline, prompt) for prompt in PROMPTS]
+    assert set(counts["prompt"] + counts["padding"]) == {tiny.protocol.text_length}
+    assert set(counts["noise"]) == set(counts["reference"]) == {16}
+    joint = [index for index, unit in enumerate(tiny.groups.units) if unit.stream == "image"]
+    assert (pooled_rms(activations, tiny.groups, ("prompt", "padding"))[:, joint] == 0).all()
+    assert (pooled_rms(activations, tiny.groups, ("noise", "reference"))[:, joint] > 0).all()
+
+
+def test_results_do_not_depend_on_what_else_is_in_the_list(tiny):
+    stimuli = [Stimulus(prompt, prompt) for prompt in PROMPTS]
+    everything = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol).mean_square
+    alone = capture(tiny.pipeline, tiny.sites, stimuli[2:3], tiny.protocol).mean_square
+    np.testing.assert_allclose(everything[2], alone[0], rtol=1e-5)
+
+
+def test_the_same_run_twice_gives_the_same_bits(tiny):
+    stimuli = [Stimulus(prompt, prompt) for prompt in PROMPTS]
+    first, second = (capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol) for _ in range(2))
+    assert np.array_equal(first.mean_square, second.mean_square)
+
+
+def test_progress_reaches_the_total(tiny):
+    seen = []
+    stimuli = [Stimulus(str(number), f"prompt {number}") for number in range(12)]
+    capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol, lambda done, total: seen.append((done, total)))
+    assert seen == [(10, 12), (12, 12)]
+
+
+def test_a_prompt_longer_than_the_text_length_names_the_stimulus(tiny):
+    with pytest.raises(ProbeError, match="set.toml, pair p, a: its prompt has .* at most 160"):
+        capture(tiny.pipeline, tiny.sites, [Stimulus("set.toml, pair p, a", "zq" * 200)], tiny.protocol)
+
+
+def test_images_of_different_sizes_are_refused(tiny, photos):
+    Image.new("RGB", (128, 64)).save(photos[1])
+    stimuli = [Stimulus(f"s{index}", "same", photo) for index, photo in enumerate(photos)]
+    with pytest.raises(ProbeError, match="photo1.png: its size differs from .*photo0.png"):
+        capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
+
+
+def test_a_non_finite_activation_names_stimulus_and_block(tiny):
+    module = tiny.pipeline.transformer.single_transformer_blocks[1].attn.to_qkv_mlp_proj
+    weight = module.weight.data.clone()
+    try:
+        module.weight.data.fill_(float("nan"))
+        with pytest.raises(ProbeError, match=r"first: non-finite activation in single\[1\]"):
+            capture(tiny.pipeline, tiny.sites, [Stimulus("first", "x")], tiny.protocol)
+    finally:
+        module.weight.data.copy_(weight)
+
+
+def test_a_site_that_does_not_fire_is_an_error(tiny):
+    averaging = TokenLayout(4, 4, 0).averaging([2], "cpu")
+    with SiteRecorder(tiny.pipeline.transformer, tiny.sites, averaging) as recorder:
+        with pytest.raises(ProbeError, match=r"to_out\.0 fired 0 times"):
+            recorder.collect()
+
+
+def test_hooks_are_gone_after_capture(tiny):
+    capture(tiny.pipeline, tiny.sites, [Stimulus("s", "x")], tiny.protocol)
+    assert not any(module._forward_pre_hooks for module in tiny.pipeline.transformer.modules())
+
+
+@given(
+    counts=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=3),
+    noise=st.integers(1, 5),
+    reference=st.integers(0, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_pooled_rms_is_the_exact_weighted_mean_of_token_groups(counts, noise, reference, seed):
+    text = 6
+    layout = TokenLayout(text, noise, reference)
+    prompt_tokens = [min(first, text) for first, _ in counts]
+    tokens = text + noise + reference
+    values = np.random.default_rng(seed).standard_normal((len(counts), tokens, 32)).astype(np.float32)
+    squares = torch.from_numpy(values).unflatten(-1, (2, 16)).square().sum(-1)
+    group_means = (layout.averaging(prompt_tokens, "cpu")["text+image"] @ squares).numpy()
+    weights = layout.counts(prompt_tokens)
+    assert (weights.sum(axis=1) == tokens).all()
+    pooled = np.sqrt((weights[:, :, None] * group_means).sum(axis=1) / tokens)
+    np.testing.assert_allclose(pooled, np.sqrt((values.reshape(len(counts), tokens, 2, 16) ** 2).mean((1, 3))), rtol=1e-5)
+
+
+@given(keys=st.lists(st.integers(0, 5), min_size=1, max_size=30), size=st.integers(1, 4))
+def test_last_use_computes_once_and_keeps_nothing(keys, size):
+    computed = []
+    values = LastUse(keys, lambda missing: [computed.append(key) or key * 10 for key in missing])
+    for start in range(0, len(keys), size):
+        batch = keys[start : start + size]
+        assert values.get(batch, start) == [key * 10 for key in batch]
+        assert set(values.values) <= set(keys[start + size :])
+    assert sorted(computed) == sorted(set(keys))
+
+
+def test_split_members_takes_the_stimuli_in_turn():
+    a, b = split_members(np.arange(6))
+    assert (list(a), list(b)) == ([0, 2, 4], [1, 3, 5])
+
+
+def test_a_unit_without_tokens_has_rms_zero(tiny):
+    empty = Activations(np.ones((1, 4, len(tiny.groups.units)), np.float32), np.zeros((1, 4), np.int64))
+    assert (pooled_rms(empty, tiny.groups) == 0).all()
