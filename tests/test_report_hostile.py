@@ -1,0 +1,155 @@
+"""No string of a run becomes markup: tags, attributes and addresses are the templates' own, whatever the strings."""
+
+import copy
+import csv
+import gzip
+import re
+from html.parser import HTMLParser
+
+import pytest
+from report_factory import make_results
+
+from fixtures.report import claims_table_html, evidence_html, summary_markdown, terminal_lines
+
+PAYLOADS = (
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)> ' onmouseover='alert(1)",
+    "javascript:alert(1)//",
+    "//evil.example/x",
+    "{{ 7*7 }}{% include 'page.css' %}",
+    "$\\frac{x}$ ]]>--><!-- </style></svg></template>",
+    "| x | `code` [link](javascript:x) <b>\n# new\x1b[31m\x00\u202e\ud800",
+    "../" * 3 + "etc/passwd",
+)
+TAGS = set(
+    "a article b br circle code dd details div dl dt em figcaption figure g h3 h4 header image img mark p path pre q "
+    "rect section span strong summary svg table tbody td text th thead tr".split()
+)
+ATTRIBUTES = set(
+    "alt aria-hidden aria-label class colspan cx cy d fill height href id preserveaspectratio r rel role scope src "
+    "stroke style target text-anchor title transform viewbox width x y".split()
+)
+# Keys whose values choose a form of presentation. They are attacked too, one at a time, in a test of their own.
+CHOICES = ("verdict", "kind", "method", "presentation", "units_file")
+
+
+class Page(HTMLParser):
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_comment(self, data):
+        raise AssertionError(f"comment {data!r}")
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def check(html: str) -> Page:
+    page = Page(html)
+    assert set(page.tags) <= TAGS
+    assert {name for name, _ in page.attributes} <= ATTRIBUTES
+    html.encode("utf-8")
+    for name, value in page.attributes:
+        if name == "href":
+            assert re.fullmatch(r"#claim-[\w-]+|data:image/png;base64,[\w+/=]+|[\w.~%-][\w.~%/-]*", value, re.ASCII)
+        if name == "src":
+            assert re.fullmatch(r"data:image/(png|jpeg);base64,[\w+/=]+", value, re.ASCII)
+        if name == "style":
+            assert re.fullmatch(r"(width|left):[\d.]+%", value)
+        if name == "id":
+            assert re.fullmatch(r"claim-[\w-]+", value, re.ASCII)
+    return page
+
+
+def attacked(value, payload, key=None):
+    """A copy of results.json with every string replaced, and the free keys of its dictionaries too."""
+    if isinstance(value, str):
+        return value if key in CHOICES else payload
+    if isinstance(value, list):
+        return [attacked(item, payload, key) for item in value]
+    if isinstance(value, dict):
+        free = key in ("options", "packages", "by_kind")
+        return {payload + name if free else name: attacked(item, payload, name) for name, item in value.items()}
+    return value
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return make_results(folder, "small", n_pairs=8, flips=128, side=16), folder
+
+
+@pytest.fixture(params=PAYLOADS, ids=range(len(PAYLOADS)))
+def hostile(request, run):
+    return attacked(run[0], request.param), run[1], request.param
+
+
+def test_evidence(hostile):
+    results, folder, payload = hostile
+    for hypothesis in results["hypotheses"]:
+        page = check(evidence_html(hypothesis, hypothesis["claims"][0], folder, results["model"]))
+        shown = payload.encode("utf-8", "replace").decode().replace("\x00", "")
+        assert shown.split("\n")[0][:8] in "".join(page.text)
+
+
+def test_claims_table(hostile):
+    page = check(claims_table_html(hostile[0]))
+    assert "script" not in page.tags and "img" not in page.tags
+
+
+@pytest.mark.parametrize("key", [*CHOICES, "test"])
+@pytest.mark.parametrize("payload", PAYLOADS[:3])
+def test_words_that_choose_a_presentation(run, key, payload):
+    results, folder = copy.deepcopy(run[0]), run[1]
+
+    def replace(value):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if name == key and isinstance(item, str):
+                value[name] = payload
+            elif isinstance(item, dict | list):
+                replace(item)
+
+    replace(results)
+    check(claims_table_html(results))
+    for hypothesis in results["hypotheses"][2:]:
+        check(evidence_html(hypothesis, hypothesis["claims"][0], folder, results["model"]))
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_names_in_the_unit_table(run, payload, tmp_path):
+    results, folder = run
+    hypothesis = results["hypotheses"][2]
+    with gzip.open(folder / hypothesis["units_file"], "rt", newline="") as stream:
+        rows = list(csv.reader(stream))
+    text = payload.encode("utf-8", "replace").decode().replace("\x00", "")
+    with gzip.open(tmp_path / hypothesis["units_file"], "wt", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(
+            [rows[0], *([row[0], text, text + row[2], text, text, *row[5:]] for row in rows[1:])]
+        )
+    page = check(evidence_html(hypothesis, hypothesis["claims"][0], tmp_path, results["model"]))
+    assert "svg" in page.tags
+
+
+def test_markdown_stays_a_table(hostile):
+    text = summary_markdown(hostile[0])
+    text.encode("utf-8")
+    lines = text.splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 12
+    assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) for row in rows} == {12}
+    assert not re.search(r"<|(?<!\\)`|(?<!\\)\]\(|\x1b|\x00", text)
+    assert sum(line.startswith("#") for line in lines) == 1
+
+
+def test_terminal_lines_hold_no_control_characters(hostile):
+    lines = terminal_lines(hostile[0])
+    assert len(lines) == 13
+    assert all(line.isprintable() for line in lines)
+    "\n".join(lines).encode("utf-8")

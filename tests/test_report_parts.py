@@ -1,0 +1,173 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.report import formats
+from fixtures.report.bins import integer_bins
+from fixtures.report.claims import figures, prose, tally
+from fixtures.report.histogram import null_histogram, split_half_histogram
+from fixtures.report.links import local_file, relative_url
+from fixtures.report.stimuli import word_diff
+from fixtures.report.tables import partition_rows, published_rows
+from fixtures.report.text_views import escape
+from fixtures.report.unit_map import LIMITS, PALETTE, levels
+from fixtures.report.units import Units, strongest
+
+distributions = st.dictionaries(st.integers(0, 20_000), st.integers(1, 10**7), min_size=1, max_size=60)
+
+
+@given(null=distributions, most=st.integers(5, 200))
+def test_integer_bins_are_equal_and_hold_every_flip(null, most):
+    values, weights = list(null), list(null.values())
+    starts, width, heights = integer_bins(values, weights, most)
+    assert isinstance(width, int) and width >= 1 and len(starts) <= most
+    assert np.issubdtype(starts.dtype, np.integer) and np.all(starts % width == 0)
+    assert np.all(np.diff(starts) == width)
+    for start, height in zip(starts, heights, strict=True):
+        assert height == sum(weight for value, weight in null.items() if start <= value < start + width)
+    assert heights.sum() == sum(weights)
+
+
+def test_a_small_range_gets_a_bin_per_integer():
+    starts, width, heights = integer_bins([3, 5], [10, 1], 60)
+    assert (list(starts), width, list(heights)) == ([3, 4, 5], 1, [10, 0, 1])
+    assert integer_bins([], [])[0].size == 0
+
+
+@pytest.mark.parametrize("observed", [0, 4, 17, 16320])
+@pytest.mark.parametrize(
+    "null", [{0: 200}, {0: 9000, 1: 900, 5: 1}, {n: 16_000_000 // (n + 1) ** 2 for n in range(900)}]
+)
+@pytest.mark.parametrize("required", [None, 2, 30_000])
+def test_any_null_can_be_drawn(observed, null, required):
+    record = {"counts": list(null), "count_flips": list(null.values()), "p99": 1, "max": max(null)}
+    claim = {"observed": observed, "required": required, "threshold": 5.0, "verdict": "refuted", "null": record}
+    assert null_histogram(claim).startswith("data:image/png;base64,")
+
+
+def test_without_a_distribution_there_is_no_histogram():
+    assert null_histogram({"observed": 3, "null": None}) is None
+    assert null_histogram({"observed": 3, "null": {"p99": 4, "counts": None}}) is None
+    assert split_half_histogram({"observed": 0.4}, None) is None
+    assert split_half_histogram({"observed": 0.4}, {"r": [None]}) is None
+    assert split_half_histogram({"observed": -0.4, "kind": "split_half"}, {"r": [-0.5, None, 0.1]}) is not None
+
+
+def test_map_colours_step_at_the_thresholds_and_only_beyond_them():
+    t = np.array([[0.0, 3.0, np.nextafter(3, 4), 5.0, 5.1, -5.1, np.nan, np.nan]])
+    there = np.array([[True] * 7 + [False]])
+    level = levels(t, there)[0]
+    assert list(level) == [0, 2, 3, 4, 5, 11, 12, 13]
+    assert len(PALETTE) == 14 and LIMITS == (1, 2, 3, 4, 5)
+
+
+def test_strongest_units_skip_those_without_t_and_give_inclusive_channels():
+    rows = [{"block": f"b{n}", "start": str(16 * n), "stop": str(16 * n + 16), "kind": "mlp"} for n in range(3)]
+    top = strongest(Units(tuple(rows), np.array([1.0, np.nan, -4.0])), 5)
+    assert [(row["block"], row["channels"], row["t"], row["kind"]) for row in top] == [
+        ("b2", "32–47", "−4.00", "MLP"),
+        ("b0", "0–15", "+1.00", "MLP"),
+    ]
+
+
+@given(a=st.text(max_size=60), b=st.text(max_size=60))
+def test_word_diff_loses_no_character(a, b):
+    left, right = word_diff(a, b)
+    assert ("".join(text for text, _ in left), "".join(text for text, _ in right)) == (a, b)
+    if a == b:
+        assert not any(differs for _, differs in left)
+
+
+def test_word_diff_marks_neighbouring_words_as_one():
+    assert word_diff("the red fox ran", "the big old cat ran")[1] == [
+        ("the ", False),
+        ("big old cat", True),
+        (" ran", False),
+    ]
+
+
+@given(path=st.text(min_size=1))
+def test_addresses_are_relative_and_encoded(path):
+    url = relative_url(path)
+    assert url is None or not set(url) & set(":\"'<>\\ \n\t#?&") and not url.startswith("/")
+
+
+@pytest.mark.parametrize("path", [None, "", "/etc/passwd", "//host/x", "\\\\host\\x", "C:\\x", 3])
+def test_what_is_not_a_relative_path_gets_no_address(path, tmp_path):
+    assert relative_url(path) is None and local_file(tmp_path, path) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (1.0, "1.00"), (0.25, "0.25"), (0.0123, "0.012"), (5.96e-8, "6.0×10⁻⁸"), (0.00099, "0.001")],
+)
+def test_p_values(value, text):
+    assert formats.p_value(value) == text
+
+
+def test_numbers():
+    assert [formats.count(value) for value in (2426, 501.0, 500.5, None)] == ["2,426", "501", "500.5", "–"]
+    assert [formats.times(value) for value in (4.84, 53, 659.2)] == ["4.84×", "53.0×", "659×"]
+    assert [formats.percent(value) for value in (14.87, 0.974, 0)] == ["14.9%", "0.97%", "0.0%"]
+    assert formats.percent_interval(-3.14, -5, 1) == "−3.1% [−5.0, +1.0]"
+    assert formats.signed(-0.004) == "+0.00" and formats.decimal(-0.0004, 3) == "0.000"
+    assert formats.plain(float("nan")) == "–"
+
+
+@given(names=st.lists(st.text(max_size=20), min_size=2, max_size=2, unique=True))
+def test_anchors_differ_where_names_differ(names):
+    assert formats.slug("h", names[0]) != formats.slug("h", names[1])
+
+
+@given(text=st.text())
+def test_markdown_escapes_leave_one_line_without_markup(text):
+    escaped = escape(text)
+    assert not set(escaped) & set("<>\n\r") and not set(escaped.replace("\\|", "")) & {"|"}
+
+
+def test_tally_counts_every_verdict_even_an_unknown_one():
+    claims = [{"verdict": verdict} for verdict in ("supported", "refuted", "supported", None, "odd")]
+    assert tally({"hypotheses": [{"claims": claims}]}) == {
+        "supported": 2, "refuted": 1, "inconclusive": 0, "not evaluated": 1, "odd": 1,
+    }  # fmt: skip
+
+
+def test_bar_ends_at_twice_the_requirement():
+    bar = figures({}, {"observed": 30, "required": 10, "null": {"p99": 5}, "verdict": "supported"})
+    assert (bar.bar, bar.bar_over, bar.bar_p99) == (100, True, 25)
+    assert figures({}, {"observed": 5, "required": 10}).bar == 25
+    assert figures({}, {"observed": None, "required": 10}).bar is None
+
+
+def test_prose_gives_every_figure():
+    null = {"method": "exact", "flips": 2**24, "p99": 501, "max": 2426}
+    claim = {"kind": "exceedance", "threshold": 3.0, "observed": 2426, "required": 1202.4, "margin": 2.4, "null": null}
+    text = " ".join(prose({"n_units": 16320}, claim | {"p": 6e-8, "ratio": 4.84}))
+    for part in (
+        "2,426 of 16,320 units (14.9%)",
+        "|t| = 3",
+        "at least 1,202.4 (2.4 × the null",
+        "all 16,777,216",
+        "501",
+    ):
+        assert part in text
+    assert "observed labels, which are one of the flips" in text and "4.84×" in text and "p = 6.0×10⁻⁸" in text
+
+
+def test_published_and_observed_stand_side_by_side():
+    count = {"threshold": 3.0, "observed": 29, "null": {"p99": 10, "mean": 2.5, "flips": 128}}
+    published = {"n_pairs": 25, "n_units": 16320, "counts": {"3": {"count": 2426, "percent": 14.9, "ratio": 4.8}}}
+    rows = published_rows({"published": published, "n_units": 320, "n_pairs": 8, "counts": [count]})
+    assert ("|t| > 3: units", "2,426", "29") in rows
+    assert ("share of units", "14.9%", "9.1%") in rows
+    assert ("ratio to p99", "4.80×", "2.90×") in rows
+    assert published_rows({"published": None}) == []
+
+
+def test_attention_heads_stand_below_the_channel_groups_of_the_same_threshold():
+    counts = [{"threshold": t, "observed": 4, "by_kind": {"mlp": {"observed": 3, "units": 6}}} for t in (3.0, 5.0)]
+    rows = partition_rows({"n_units": 8, "counts": counts, "attention_heads": {"n_units": 2, "counts": counts}})
+    assert [(row["name"], row["threshold"]) for row in rows] == [
+        (name, threshold) for threshold in "35" for name in ("channel groups", "of these, MLP", "attention heads")
+    ]
