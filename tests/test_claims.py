@@ -1,0 +1,59 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.claims import MINIMUM_PAIRS, Exceedance, Published, PublishedCount, SplitHalf
+
+
+def evidence(observed, p99, n_pairs=25, r=0.5):
+    null = {"method": "exact", "flips": 16777216, "seed": None, "mean": 1.0, "p99": p99, "max": 400}
+    split = {"median": r, "q25": 0.4, "q75": 0.6, "halves": 100}
+    counts = [{"threshold": threshold, "observed": observed, "null": null, "p": 0.001} for threshold in (3.0, 5.0)]
+    return {"n_pairs": n_pairs, "counts": counts, "split_half_r": split}
+
+
+@given(observed=st.integers(0, 20000), p99=st.integers(0, 20000), margin=st.floats(1, 100))
+def test_supported_means_margin_times_the_99th_percentile(observed, p99, margin):
+    verdict = Exceedance(3.0, margin).judge(evidence(observed, p99))
+    assert verdict.supported == (observed >= margin * max(p99, 1))
+    assert verdict.outcome == ("supported" if verdict.supported else "refuted")
+    assert verdict.record["ratio"] == observed / max(p99, 1)
+
+
+def test_the_message_gives_every_figure():
+    text = str(Exceedance(3.0, 2.4).judge(evidence(100, 50)))
+    assert text == (
+        "refuted: 100 units at |t| > 3, null p99 50, ratio 2.00, margin 2.4 (at least 120 units), p = 0.001"
+    )
+
+
+def test_a_null_that_is_mostly_zero_counts_as_one():
+    assert not Exceedance(5.0, 26).judge(evidence(25, 0)).supported
+    assert Exceedance(5.0, 26).judge(evidence(26, 0)).supported
+
+
+@given(n_pairs=st.integers(2, 30), observed=st.integers(0, 1000))
+def test_few_pairs_are_inconclusive_whatever_the_count(n_pairs, observed):
+    outcome = Exceedance(3.0, 1).judge(evidence(observed, 10, n_pairs)).outcome
+    assert (outcome == "inconclusive") == (n_pairs < MINIMUM_PAIRS)
+
+
+@given(r=st.floats(-1, 1), required=st.floats(0, 1))
+def test_split_half_compares_the_median(r, required):
+    assert SplitHalf(required).judge(evidence(1, 1, r=r)).supported == (r >= required)
+
+
+def test_an_undefined_split_half_is_inconclusive():
+    assert SplitHalf(0.3).judge(evidence(1, 1) | {"split_half_r": None}).outcome == "inconclusive"
+    assert SplitHalf(0.3).judge(evidence(1, 1, r=None)).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(("threshold", "margin"), [(0, 2), (-1, 2), (3, 0.5)])
+def test_a_claim_that_cannot_fail_properly_is_refused(threshold, margin):
+    with pytest.raises(ValueError, match="positive threshold and a margin of at least 1"):
+        Exceedance(threshold, margin)
+
+
+def test_published_percentages_are_recomputed():
+    published = Published(25, 16320, 200, {3.0: PublishedCount(2426, 4.8, 501, 82)}, max_abs_t=7.56)
+    assert published.record()["counts"]["3"]["percent"] == 14.9

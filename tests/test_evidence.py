@@ -1,0 +1,96 @@
+import csv
+import gzip
+import io
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from fixtures.activations import Activations, pooled_rms, split_members
+from fixtures.evidence import UNIT_COLUMNS, evaluate
+
+N_PAIRS, PLANTED = 12, 20
+
+
+@pytest.fixture(scope="module")
+def activations(tiny):
+    """Noise, and in the first 20 channel groups twice the mean square for A."""
+    generator = np.random.default_rng(1)
+    mean_square = generator.gamma(20, 1 / 20, (2 * N_PAIRS, 4, len(tiny.groups.units))).astype(np.float32)
+    mean_square[0::2, :, :PLANTED] *= 2
+    mean_square[:, :, 143] = 1  # never moves: t is 0
+    counts = np.tile([[20, 140, 16, 16]], (2 * N_PAIRS, 1))
+    return Activations(mean_square, counts)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny, activations):
+    return evaluate(activations, tiny.groups, tiny.heads, "exact", 0, 0)
+
+
+def read_units(data):
+    return list(csv.DictReader(io.StringIO(gzip.decompress(data).decode())))
+
+
+def test_per_unit_t_is_scipys(tiny, activations, evaluated):
+    a, b = split_members(pooled_rms(activations, tiny.groups))
+    expected = ttest_rel(a[:, :143], b[:, :143]).statistic
+    rows = read_units(evaluated[1])
+    assert [row["unit"] for row in rows] == [str(index) for index in range(144)]
+    np.testing.assert_allclose([float(row["t"]) for row in rows[:143]], expected, rtol=1e-8)
+    assert float(rows[143]["t"]) == 0
+
+
+def test_the_planted_units_are_found_and_no_others(evaluated):
+    found = [int(row["unit"]) for row in read_units(evaluated[1]) if float(row["p_adjusted"]) <= 0.05]
+    assert found == list(range(PLANTED))
+    assert evaluated[0]["familywise"] == {"alpha": 0.05, "n_units": PLANTED}
+
+
+def test_counts_agree_with_the_units_and_add_up(evaluated):
+    record, rows = evaluated[0], read_units(evaluated[1])
+    for count in record["counts"]:
+        beyond = [row for row in rows if abs(float(row["t"])) > count["threshold"]]
+        assert count["observed"] == len(beyond) == count["positive"] + count["negative"]
+        assert sum(kind["observed"] for kind in count["by_kind"].values()) == count["observed"]
+        assert sum(kind["units"] for kind in count["by_kind"].values()) == 144
+        assert sum(count["null"]["count_flips"]) == count["null"]["flips"] == 2 ** (N_PAIRS - 1)
+        key = f"{count['threshold']:g}"
+        assert sum(block["beyond"][key] for block in record["blocks"]) == count["observed"]
+
+
+def test_effect_sizes_are_percent_of_b_inside_their_intervals(tiny, activations, evaluated):
+    a, b = split_members(pooled_rms(activations, tiny.groups))
+    rows = read_units(evaluated[1])
+    changes = np.array([float(row["relative_change"]) for row in rows])
+    np.testing.assert_allclose(changes, 100 * (a.mean(axis=0) / b.mean(axis=0) - 1), rtol=1e-7, atol=1e-7)
+    assert all(float(row["ci_low"]) < float(row["relative_change"]) < float(row["ci_high"]) for row in rows[:143])
+
+
+def test_both_partitions_are_evaluated(tiny, activations, evaluated):
+    heads = evaluated[0]["attention_heads"]
+    a, b = split_members(pooled_rms(activations, tiny.heads))
+    assert heads["n_units"] == 24
+    np.testing.assert_allclose(heads["max_abs_t"], np.abs(ttest_rel(a, b).statistic).max())
+
+
+def test_the_record_is_plain_json(evaluated):
+    record, units = evaluated
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert list(read_units(units)[0]) == UNIT_COLUMNS
+
+
+def test_the_same_input_gives_the_same_bytes(tiny, activations, evaluated):
+    assert evaluate(activations, tiny.groups, tiny.heads, "exact", 0, 0) == evaluated
+
+
+@pytest.mark.parametrize(("method", "permutations", "flips"), [("monte-carlo", 500, 500), ("published", 200, 200)])
+def test_other_nulls_are_recorded_as_what_they_are(tiny, activations, method, permutations, flips):
+    null = evaluate(activations, tiny.groups, tiny.heads, method, permutations, 3)[0]["counts"][0]["null"]
+    assert (null["method"], null["flips"], null["seed"]) == (method, flips, 3)
+
+
+def test_three_pairs_have_no_split_half(tiny, activations):
+    few = Activations(activations.mean_square[:6], activations.token_counts[:6])
+    assert evaluate(few, tiny.groups, tiny.heads, "exact", 0, 0)[0]["split_half_r"] is None
