@@ -1,0 +1,332 @@
+"""The plugin on toy projects: one probe file, one stimulus file, klein-tiny. Toy tests are named for their outcome."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = "pytester"
+
+ROOT = Path(__file__).parents[1]
+STIMULI = """hypothesis = "toy"
+presentation = "prompt_pairs"
+a = "left"
+b = "right"
+"""
+PAIR = '[[pairs]]\nid = "p{number}"\ncategory = "c"\na = "{a}"\nb = "{b}"\n'
+PROBE = """
+import pytest
+from fixtures.claims import Exceedance, Hypothesis, SplitHalf
+
+HYPOTHESIS = Hypothesis(id="toy", title="Toy", sentence="s", contrast="left minus right", positive="left")
+
+
+@pytest.mark.claim(Exceedance(threshold=3.0, margin=1))
+def test_supported(verdict):
+    assert verdict.supported, verdict
+
+
+@pytest.mark.claim(Exceedance(threshold=5.0, margin=1e9))
+def test_refuted(verdict):
+    assert verdict.supported, verdict
+"""
+
+
+def pairs(count, a="a cat sits on the mat {number}", b="seven unrelated long words about machinery {number}"):
+    return "".join(
+        PAIR.format(number=number, a=a.format(number=number), b=b.format(number=number)) for number in range(count)
+    )
+
+
+@pytest.fixture
+def project(pytester, cache, monkeypatch):
+    """A toy project with ten prompt pairs; every member of a pair differs a lot, so units respond."""
+    monkeypatch.setenv("PROBES_STORE", str(cache))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeconftest('pytest_plugins = ["fixtures.plugin"]')
+    pytester.makeini("[pytest]\nrender_collapsed = none\ninitial_sort = original\n")
+    write(pytester, "stimuli/toy.toml", STIMULI + pairs(10))
+    write(pytester, "probes/test_toy.py", PROBE)
+    return pytester
+
+
+def write(pytester, name, text):
+    file = pytester.path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+
+
+def run(project, *arguments, probes="probes"):
+    return project.runpytest_inprocess("-p", "no:cacheprovider", probes, *arguments)
+
+
+def results(project, folder="reports/latest"):
+    return json.loads((project.path / folder / "results.json").read_text())
+
+
+def claims(project, folder="reports/latest"):
+    return {claim["test"].split("::")[1]: claim for claim in results(project, folder)["hypotheses"][0]["claims"]}
+
+
+def test_supported_passes_and_refuted_fails_with_its_figures(project):
+    outcome = run(project)
+    outcome.assert_outcomes(passed=1, failed=1)
+    outcome.stdout.re_match_lines(
+        [r".*refuted: \d+ units at \|t\| > 5, null p99 \d+, ratio .*, margin 1e\+09 .* p = .*"]
+    )
+    decided = claims(project)
+    assert decided["test_supported"]["verdict"] == "supported" and decided["test_refuted"]["verdict"] == "refuted"
+
+
+def test_results_hold_what_decides_the_numbers(project):
+    run(project, "--seed", "3")
+    data = results(project)
+    assert data["schema"] == 1 and data["run"]["complete"] is True
+    assert data["run"]["options"]["seed"] == {"value": 3, "source": "command line"}
+    assert data["model"]["name"] == "klein-tiny" and data["model"]["label"].startswith("untrained")
+    assert data["protocol"]["seed"] == 3 and data["protocol"]["resolution"] == 64
+    assert data["environment"]["packages"]["torch"]
+    hypothesis = data["hypotheses"][0]
+    assert (hypothesis["n_pairs"], hypothesis["n_units"], len(hypothesis["stimuli"]["pairs"])) == (10, 144, 10)
+    null = hypothesis["claims"][0]["null"]
+    assert (null["method"], null["flips"], sum(null["count_flips"])) == ("exact", 512, 512)
+
+
+def test_the_report_holds_every_claim_and_its_evidence(project):
+    run(project)
+    folder = project.path / "reports" / "latest"
+    html = (folder / "report.html").read_text()
+    assert html.count("untrained: random weights") >= 3  # the page's head and each claim
+    assert "refuted" in html and "supported" in html and "toy" in html
+    assert "| toy" in (folder / "summary.md").read_text().lower()
+    assert (folder / "toy.units.csv.gz").stat().st_size > 1000
+
+
+class Page(HTMLParser):
+    """What a browser gets: the data from which pytest-html's script draws the rows."""
+
+    def handle_starttag(self, tag, attributes):
+        if "data-jsonblob" in dict(attributes):
+            self.tests = json.loads(dict(attributes)["data-jsonblob"])["tests"]
+
+
+def test_every_row_of_the_page_can_be_drawn(project):
+    run(project)
+    page = Page()
+    page.feed((project.path / "reports/latest/report.html").read_text())
+    rows = [row for rows in page.tests.values() for row in rows]
+    assert [row["result"] for row in rows] == ["Passed", "Failed"]  # the script stops at a row without it
+    for row in rows:
+        assert len(row["resultsTableRow"]) == 4 and len(row["extras"]) == 1
+        assert len(row["extras"][0]["content"]) < 200_000
+
+
+def test_a_warm_run_loads_no_model(project, monkeypatch):
+    run(project)
+
+    def forbidden(*arguments):
+        raise AssertionError("loaded a model although everything is stored")
+
+    monkeypatch.setattr("fixtures.pipeline.load_pipeline", forbidden)
+    run(project).assert_outcomes(passed=1, failed=1)
+    assert results(project)["hypotheses"][0]["activations"]["from_store"] is True
+
+
+def test_refresh_computes_again_and_changes_nothing(project):
+    run(project)
+    first = results(project)["hypotheses"][0]
+    run(project, "--refresh")
+    second = results(project)["hypotheses"][0]
+    assert second["activations"]["from_store"] is False
+    assert second["counts"] == first["counts"] and second["blocks"] == first["blocks"]
+
+
+def test_few_pairs_skip_as_inconclusive(project):
+    write(project, "stimuli/toy.toml", STIMULI + pairs(7))
+    run(project, "-rs").assert_outcomes(skipped=2)
+    assert {claim["verdict"] for claim in claims(project).values()} == {"inconclusive"}
+
+
+def test_a_bad_stimulus_file_errs_once_and_the_rest_is_not_evaluated(project):
+    write(project, "stimuli/toy.toml", STIMULI + pairs(7) + pairs(1))
+    outcome = run(project, "-rsE")
+    outcome.assert_outcomes(errors=1, skipped=1)
+    outcome.stdout.fnmatch_lines(["*toy.toml: pair 8 (p0): field 'id' is also the id of pair 1*"])
+    outcome.stdout.no_fnmatch_line("*Traceback*")
+    assert {claim["verdict"] for claim in claims(project).values()} == {"not evaluated"}
+    assert "field &#39;id&#39; is also" in (project.path / "reports/latest/report.html").read_text()
+
+
+def test_an_unknown_model_is_one_clear_error(project):
+    outcome = run(project, "--model", "no-such-model")
+    outcome.assert_outcomes(errors=1, skipped=1)
+    assert outcome.ret == 1
+    outcome.stdout.fnmatch_lines(["*--model no-such-model: no such folder*klein-tiny, klein*"])
+
+
+@pytest.mark.parametrize("arguments", [("--seed", "x"), ("--null", "fast"), ("--resolution", "100")])
+def test_a_bad_option_is_a_usage_error(project, arguments):
+    outcome = run(project, *arguments)
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines([f"*{arguments[0]}*"])
+    assert not (project.path / "reports").exists()
+
+
+def known(project, verdict, **protocol):
+    weights = results(project)["model"]["weights_sha256"]
+    text = f'[[model]]\nname = "klein-tiny"\nweights_sha256 = "{weights}"\n[model.protocol]\n'
+    text += "".join(f"{name} = {value!r}\n" for name, value in protocol.items())
+    write(project, "probes/known_verdicts.toml", text + f'[model.verdicts.toy]\n"count_t5" = "{verdict}"\n')
+
+
+def test_a_refutation_on_record_is_expected(project):
+    run(project)
+    known(project, "refuted", resolution=64)
+    run(project).assert_outcomes(passed=1, xfailed=1)
+    assert claims(project)["test_refuted"]["recorded"] == "refuted"
+    run(project, "--strict-claims").assert_outcomes(passed=1, failed=1)
+
+
+def test_a_refutation_on_record_for_another_protocol_does_not_count(project):
+    run(project)
+    known(project, "refuted", resolution=1024)
+    run(project).assert_outcomes(passed=1, failed=1)
+
+
+def test_a_claim_that_comes_true_against_the_record_fails(project):
+    run(project)
+    known(project, "refuted")
+    write(project, "probes/test_toy.py", PROBE.replace("1e9", "1"))
+    outcome = run(project)
+    outcome.assert_outcomes(passed=1, failed=1)
+    outcome.stdout.fnmatch_lines(["*XPASS(strict)*"])
+
+
+def test_an_error_of_the_probe_file_itself_is_not_excused_by_the_record(project):
+    run(project)
+    known(project, "refuted")
+    broken = PROBE.replace(
+        "def test_refuted(verdict):\n    assert", "def test_refuted(verdict):\n    1 / 0\n    assert"
+    )
+    write(project, "probes/test_toy.py", broken)
+    run(project).assert_outcomes(passed=1, failed=1)
+
+
+@pytest.mark.parametrize("arguments", [("-k", "supported"), ("-x",), ("--maxfail=1",)])
+def test_a_partial_run_leaves_latest_alone(project, arguments):
+    run(project)
+    before = os.readlink(project.path / "reports/latest")
+    outcome = run(project, *arguments)
+    outcome.stdout.fnmatch_lines(["*partial run: * still is the last complete one"])
+    assert os.readlink(project.path / "reports/latest") == before
+    assert len(list((project.path / "reports").glob("2*"))) == 2
+
+
+def test_ctrl_c_keeps_what_was_decided_and_leaves_latest_alone(project):
+    run(project)
+    before = os.readlink(project.path / "reports/latest")
+    write(project, "probes/test_toy.py", PROBE + "\n\ndef test_interrupted():\n    raise KeyboardInterrupt\n")
+    outcome = project.runpytest_inprocess("-p", "no:cacheprovider", "probes", no_reraise_ctrlc=True)
+    assert outcome.ret == pytest.ExitCode.INTERRUPTED
+    assert os.readlink(project.path / "reports/latest") == before
+    interrupted = max((project.path / "reports").glob("2*"))
+    assert claims(project, interrupted)["test_supported"]["verdict"] == "supported"
+    assert results(project, interrupted)["run"]["complete"] is False
+
+
+def test_one_test_by_name_is_a_partial_run_that_lists_only_itself(project):
+    run(project, probes="probes/test_toy.py::test_supported")
+    assert not (project.path / "reports/latest").exists()
+    folder = next((project.path / "reports").glob("2*"))
+    assert list(claims(project, folder)) == ["test_supported"]
+
+
+@pytest.mark.parametrize("arguments", [("--collect-only",), ("-k", "nothing_of_that_name")])
+def test_a_run_without_claims_writes_nothing(project, arguments):
+    run(project, *arguments)
+    assert not list((project.path / "reports").glob("2*"))
+
+
+def test_two_runs_never_share_a_folder(project):
+    run(project)
+    run(project)
+    assert len(list((project.path / "reports").glob("2*"))) == 2
+
+
+def test_it_runs_from_any_directory(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    probes = project.path / "probes"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(probes)]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert claims(project)["test_supported"]["verdict"] == "supported"
+
+
+def test_other_tests_of_the_project_start_no_run(project):
+    write(project, "tests/test_plain.py", "def test_passes():\n    assert True\n")
+    run(project, probes="tests").assert_outcomes(passed=1)
+    assert not (project.path / "reports").exists()
+
+
+def test_a_claim_without_a_hypothesis_is_a_usage_error(project):
+    write(project, "probes/test_toy.py", PROBE.replace("HYPOTHESIS =", "OTHER ="))
+    outcome = run(project)
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["*a claim needs HYPOTHESIS = Hypothesis(...)*"])
+
+
+def test_under_xdist_nothing_is_lost(project):
+    outcome = project.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2", "probes")
+    outcome.assert_outcomes(passed=1, failed=1)
+    assert {name: claim["verdict"] for name, claim in claims(project).items()} == {
+        "test_supported": "supported",
+        "test_refuted": "refuted",
+    }
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def test_hostile_stimuli_are_escaped(project):
+    stimuli = STIMULI.replace('"left"', f'"{HOSTILE}"') + pairs(10, a=HOSTILE + " {number}")
+    write(project, "stimuli/toy.toml", stimuli)
+    write(project, "probes/test_toy.py", PROBE.replace('"Toy"', repr(HOSTILE)).replace('"left"', repr(HOSTILE)))
+    run(project)
+    folder = project.path / "reports" / "latest"
+    html = (folder / "report.html").read_text()
+    assert "<script>alert" not in html and "<img src=x" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert "<script>" not in (folder / "summary.md").read_text()
+
+
+KILLED = """
+import os, signal
+import fixtures.run as run
+
+whole = run.capture
+
+def killed(pipeline, sites, stimuli, protocol, progress):
+    def die(done, total):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(pipeline, sites, stimuli, protocol, die)
+
+run.capture = killed
+pytest_plugins = ["fixtures.plugin"]
+"""
+
+
+def test_a_run_killed_in_the_middle_of_capture_leaves_nothing_to_trust(project, tmp_path, monkeypatch):
+    run(project)
+    expected = results(project)["hypotheses"][0]["counts"]
+    monkeypatch.setenv("PROBES_STORE", str(tmp_path / "store"))
+    project.makeconftest(KILLED)
+    killed = project.runpytest_subprocess("-p", "no:cacheprovider", "probes")
+    assert killed.ret == -signal.SIGKILL
+    project.makeconftest('pytest_plugins = ["fixtures.plugin"]')
+    project.runpytest_subprocess("-p", "no:cacheprovider", "probes").assert_outcomes(passed=1, failed=1)
+    hypothesis = results(project)["hypotheses"][0]
+    assert hypothesis["counts"] == expected and hypothesis["activations"]["from_store"] is False
