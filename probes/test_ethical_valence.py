@@ -10,8 +10,8 @@ times the null's 99th percentile; 509 at |t| > 5, 102 times; max |t| 10.05; medi
 Margins: the counts must reach half of the published ratios to the 99th percentile, 3.2 at |t| > 3 and 51 at |t| > 5,
 and the median split-half r half of the published one, 0.287.
 
-A network with random weights passes claims of this kind (see README.md): sign flips test only whether the two members
-of a pair are exchangeable, and prompts that differ in any constant way are not.
+Sign flips test only whether the two members of a pair are exchangeable. Prompts that differ in any constant way are
+not, so support for these claims is not yet support for a representation of valence.
 """
 
 import pytest

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fixtures.activations import TOKEN_GROUPS, Activations, pooled_rms, split_members
-from fixtures.capture import LastUse, SiteRecorder, Stimulus, TokenLayout, capture, count_tokens
+from fixtures.capture import LastUse, Stimulus, capture, count_tokens
 from fixtures.errors import ProbeError
+from fixtures.model import Model
+from fixtures.recorder import SiteRecorder, TokenLayout
 
 PROMPTS = ["A glass on a table.", "Describe what is depicted in this image.", "Two men and a dog in the street", "x"]
 
@@ -46,6 +50,18 @@ def test_capture_equals_a_hooked_pipeline_call(tiny, photos, with_image):
     captured = pooled_rms(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol), tiny.groups)
     for stimulus, ours in zip(stimuli, captured, strict=True):
         np.testing.assert_allclose(ours, hooked_pipeline_call(tiny, stimulus), rtol=2e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_capture_on_a_gpu_equals_a_hooked_pipeline_call_and_the_cpu(tiny, photos):
+    settings = replace(tiny.settings, device="cuda", dtype="float32")
+    on_gpu = Model(settings)
+    stimuli = [Stimulus(f"s{i}", prompt, photos[i]) for i, prompt in enumerate(PROMPTS)]
+    captured = pooled_rms(capture(on_gpu.pipeline, on_gpu.sites, stimuli, on_gpu.protocol), on_gpu.groups)
+    for stimulus, ours in zip(stimuli, captured, strict=True):
+        np.testing.assert_allclose(ours, hooked_pipeline_call(on_gpu, stimulus), rtol=1e-4)
+    on_cpu = pooled_rms(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol), tiny.groups)
+    np.testing.assert_allclose(captured, on_cpu, rtol=1e-2)
 
 
 def test_a_fixed_reference_image_is_shown_with_every_prompt(tiny, photos):
@@ -145,7 +161,9 @@ def test_the_pooled_rms_is_the_exact_weighted_mean_of_token_groups(counts, noise
     weights = layout.counts(prompt_tokens)
     assert (weights.sum(axis=1) == tokens).all()
     pooled = np.sqrt((weights[:, :, None] * group_means).sum(axis=1) / tokens)
-    np.testing.assert_allclose(pooled, np.sqrt((values.reshape(len(counts), tokens, 2, 16) ** 2).mean((1, 3))), rtol=1e-5)
+    np.testing.assert_allclose(
+        pooled, np.sqrt((values.reshape(len(counts), tokens, 2, 16) ** 2).mean((1, 3))), rtol=1e-5
+    )
 
 
 @given(keys=st.lists(st.integers(0, 5), min_size=1, max_size=30), size=st.integers(1, 4))

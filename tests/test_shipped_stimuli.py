@@ -1,4 +1,4 @@
-"""The shipped stimulus sets keep what their headers promise: matched pairs, and no wording cue that runs through a set."""
+"""The shipped stimulus sets keep what their headers promise: matched pairs, no wording cue that runs through a set."""
 
 import re
 import tomllib
@@ -67,9 +67,9 @@ TEMPORAL = word_set(
 )
 NEGATIONS = word_set("not no none nobody nothing without neither nor never cannot")
 EVALUATIVE = word_set(
-    "good bad kind kindly unkind cruel cruelly nice nasty mean evil wrong right moral immoral honest honestly dishonest "
-    "generous selfish caring careless helpful rude polite fair unfair gentle gently gracious callous guilty innocent "
-    "lies thief steal steals stolen cheat cheats help helps helping ignore ignores ignoring"
+    "good bad kind kindly unkind cruel cruelly nice nasty mean evil wrong right moral immoral honest honestly "
+    "dishonest generous selfish caring careless helpful rude polite fair unfair gentle gently gracious callous guilty "
+    "innocent lies thief steal steals stolen cheat cheats help helps helping ignore ignores ignoring"
 )
 AMERICAN = word_set("gray color colored colorful tire tires curb molded center neighbor plow toward sneaker sidewalk")
 
@@ -259,7 +259,7 @@ def test_the_change_moves_through_the_sentence():
     starts = []
     for pair in load("arrow_of_time")["pairs"]:
         a, b = words(pair["a"]), words(pair["b"])
-        starts.append(next(i for i, (x, y) in enumerate(zip(a, b)) if x != y) / len(a))
+        starts.append(next(i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y) / len(a))
     thirds = Counter(min(int(3 * start), 2) for start in starts)
     assert min(thirds[third] for third in range(3)) >= 3, f"pairs whose change starts in each third: {thirds}"
 
