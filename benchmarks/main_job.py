@@ -1,0 +1,38 @@
+"""The main job: ``pytest probes/`` on the embedded default, cold (empty store) and warm.
+
+    python -m benchmarks.main_job
+
+Images are generated in a copy of the project, so that the cold run makes its own. Nothing is asserted.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder, "project")
+        ignored = shutil.ignore_patterns(".*", "__pycache__", "reports", "images", "tests")
+        shutil.copytree(ROOT, project, ignore=ignored)
+        seconds = {}
+        for name in ("cold", "warm"):
+            started = time.perf_counter()
+            command = [sys.executable, "-m", "pytest", "-q", "probes", "--store", str(Path(folder, "store"))]
+            done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+            seconds[name] = time.perf_counter() - started
+            if done.returncode:
+                sys.exit(done.stdout + done.stderr)
+    print("main job on the embedded default (whole process, compilation of the null's kernels included when cold)")
+    for name, value in seconds.items():
+        print(f"  {name} {value:6.1f} s")
+    print(f"  cold over warm: {seconds['cold'] / seconds['warm']:.1f}")
+
+
+if __name__ == "__main__":
+    main()
