@@ -41,7 +41,7 @@ def hooked_pipeline_call(model, stimulus):
         for handle in handles:
             handle.remove()
     rms = [seen[site.name].unflatten(-1, (-1, 16)).square().mean(dim=(0, 1, 3)).sqrt() for site in model.sites]
-    return torch.cat(rms).numpy()
+    return torch.cat(rms).cpu().numpy()
 
 
 @pytest.mark.parametrize("with_image", [True, False])

@@ -46,6 +46,8 @@ def pairs(count, a="a cat sits on the mat {number}", b="seven unrelated long wor
 @pytest.fixture
 def project(pytester, cache, monkeypatch):
     """A toy project with ten prompt pairs; every member of a pair differs a lot, so units respond."""
+    for variable in [name for name in os.environ if name.startswith("PROBES_")]:
+        monkeypatch.delenv(variable)
     monkeypatch.setenv("PROBES_STORE", str(cache))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeconftest('pytest_plugins = ["fixtures.plugin"]')
