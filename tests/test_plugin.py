@@ -283,6 +283,19 @@ def test_a_claim_without_a_hypothesis_is_a_usage_error(project):
     outcome.stderr.fnmatch_lines(["*a claim needs HYPOTHESIS = Hypothesis(...)*"])
 
 
+def test_a_claim_beyond_another_threshold_needs_it_declared(project):
+    write(project, "probes/test_toy.py", PROBE.replace("threshold=3.0", "threshold=4.0"))
+    outcome = run(project)
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["*test_supported: add extra_thresholds=(4.0,) to HYPOTHESIS*"])
+    probe = PROBE.replace("threshold=3.0", "threshold=4.0").replace(
+        'positive="left"', 'positive="left", extra_thresholds=(4.0,)'
+    )
+    write(project, "probes/test_toy.py", probe)
+    run(project).assert_outcomes(passed=1, failed=1)
+    assert [count["threshold"] for count in results(project)["hypotheses"][0]["counts"]] == [3.0, 4.0, 5.0]
+
+
 def test_under_xdist_nothing_is_lost(project):
     outcome = project.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2", "probes")
     outcome.assert_outcomes(passed=1, failed=1)

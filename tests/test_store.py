@@ -47,13 +47,19 @@ def test_what_is_stored_comes_back_bit_by_bit(tmp_path, key, seed, stimuli):
     store = Store(tmp_path / "store")
     written, _ = store.get(key, lambda: make(seed, stimuli), refresh=True)
     read, stored = store.get(key, never)
-    assert stored and same(read, written) and read.mean_square.dtype == np.float32
+    assert stored["from_store"] and same(read, written) and read.mean_square.dtype == np.float32
+
+
+def test_an_entry_remembers_what_it_was_made_with(store):
+    _, fresh = store.get(KEY, make, made_with=lambda: {"packages": {"torch": "1"}})
+    _, stored = store.get(KEY, never, made_with=lambda: {"packages": {"torch": "2"}})
+    assert stored == fresh | {"from_store": True} and stored["made_with"] == {"packages": {"torch": "1"}}
 
 
 def test_a_different_key_is_a_different_entry(store):
     store.get(KEY, make)
     other, stored = store.get({**KEY, "seed": 1}, lambda: make(1))
-    assert not stored and same(other, make(1))
+    assert not stored["from_store"] and same(other, make(1))
     assert same(store.get(KEY, never)[0], make())
 
 
@@ -65,7 +71,7 @@ def test_the_order_of_stimuli_matters_and_the_order_of_fields_does_not(store):
 def test_refresh_computes_again(store):
     store.get(KEY, make)
     again, stored = store.get(KEY, lambda: make(5), refresh=True)
-    assert not stored and same(again, make(5)) and same(store.get(KEY, never)[0], make(5))
+    assert not stored["from_store"] and same(again, make(5)) and same(store.get(KEY, never)[0], make(5))
 
 
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
@@ -88,8 +94,8 @@ def test_every_damage_is_noticed_and_mended(store, notes, suffix, damage):
         other.get({"another": 1}, lambda: make(9))
         file.write_bytes(other.path({"another": 1}).with_suffix(suffix).read_bytes())
     again, stored = store.get(KEY, make)
-    assert not stored and same(again, make())
-    assert store.get(KEY, never)[1]
+    assert not stored["from_store"] and same(again, make())
+    assert store.get(KEY, never)[1]["from_store"]
     deleted_sidecar = damage == "delete" and suffix == ".json"  # the same as a writer that was killed
     if not deleted_sidecar:
         assert store.path(KEY).stem in notes[0] and "damaged" in notes[0]
@@ -100,14 +106,14 @@ def test_tensors_of_a_killed_writer_are_not_trusted(store):
     store.get(KEY, make)
     store.path(KEY).unlink()
     again, stored = store.get(KEY, lambda: make(3))
-    assert not stored and same(again, make(3))
+    assert not stored["from_store"] and same(again, make(3))
 
 
 def test_an_error_while_computing_leaves_no_entry_and_no_lock(store):
     with pytest.raises(ZeroDivisionError):
         store.get(KEY, lambda: 1 // 0)
     assert not store.path(KEY).exists()
-    assert store.get(KEY, make)[1] is False
+    assert store.get(KEY, make)[1]["from_store"] is False
 
 
 def test_two_threads_compute_once(store):
@@ -122,7 +128,7 @@ def test_two_threads_compute_once(store):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(computed) == 1 and sorted(stored for _, stored in results) == [False, True, True, True]
+    assert len(computed) == 1 and sorted(stored["from_store"] for _, stored in results) == [False, True, True, True]
 
 
 def _get_in_process(folder, queue):
