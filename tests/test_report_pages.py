@@ -197,8 +197,14 @@ def test_terminal_figures_are_plain_ascii(results):
 
 def test_an_empty_or_unfinished_run_renders():
     assert "no hypotheses" in claims_table_html({"hypotheses": []})
-    unfinished = {"run": {"complete": False}, "hypotheses": []}
-    assert "did not finish" in claims_table_html(unfinished) and "did not finish" in summary_markdown(unfinished)
+    for run, words in (
+        ({"finished": None, "complete": False}, "did not finish"),
+        ({"finished": "2026-01-01T00:00:00", "complete": False}, "Incomplete run"),
+    ):
+        results = {"run": run, "hypotheses": []}
+        assert words in claims_table_html(results) and words in summary_markdown(results)
+    whole = {"run": {"finished": "2026-01-01T00:00:00", "complete": True}, "hypotheses": []}
+    assert "ncomplete" not in claims_table_html(whole) and "not finish" not in summary_markdown(whole)
     assert terminal_lines({}) and summary_markdown({})
 
 
