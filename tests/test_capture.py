@@ -117,8 +117,17 @@ def test_a_prompt_longer_than_the_text_length_names_the_stimulus(tiny):
 def test_images_of_different_sizes_are_refused(tiny, photos):
     Image.new("RGB", (128, 64)).save(photos[1])
     stimuli = [Stimulus(f"s{index}", "same", photo) for index, photo in enumerate(photos)]
-    with pytest.raises(ProbeError, match="photo1.png: its size differs from .*photo0.png"):
-        capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
+    for batch_size in (1, 10):
+        protocol = replace(tiny.protocol, batch_size=batch_size)
+        with pytest.raises(ProbeError, match="photo1.png: its size differs from .*photo0.png"):
+            capture(tiny.pipeline, tiny.sites, stimuli, protocol)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (640, 64), (1, 3000)])
+def test_an_image_that_the_pipeline_refuses_is_refused(tiny, photos, size):
+    Image.new("RGB", size).save(photos[0])
+    with pytest.raises(ProbeError, match="photo0.png: the pipeline refuses it: "):
+        capture(tiny.pipeline, tiny.sites, [Stimulus("s", "x", photos[0])], tiny.protocol)
 
 
 def test_a_non_finite_activation_names_stimulus_and_block(tiny):

@@ -114,6 +114,36 @@ def test_a_changed_prompt_makes_a_new_image(prepare, stimuli):
     assert after["glass.a"].sha256 != before["glass.a"].sha256 and after["glass.b"] == before["glass.b"]
 
 
+def test_a_prompt_that_would_be_cut_off_is_refused_before_generation(prepare, stimuli):
+    pair = stimuli.pairs[0]
+    long = replace(stimuli, pairs=(replace(pair, a=replace(pair.a, prompt="zq" * 200)),))
+    with pytest.raises(ProbeError, match=r"h\.toml, glass\.a: its prompt has .* at most 160"):
+        prepare(long)
+
+
+def test_a_pair_of_equal_images_is_refused(prepare, stimuli, photos):
+    photos[1].write_bytes(photos[0].read_bytes())
+    pair = stimuli.pairs[0]
+    members = {field: replace(pair.a, prompt=None, image=photo) for field, photo in zip("ab", photos[:2], strict=True)}
+    with pytest.raises(ProbeError, match="pair glass: a and b are the same image, byte for byte"):
+        prepare(replace(stimuli, pairs=(replace(pair, **members),)))
+
+
+def test_images_that_another_process_adds_meanwhile_are_seen(prepare, monkeypatch):
+    """The other process finishes between the look without the lock and the lock."""
+    from fixtures import images
+
+    lock = images._Manifest.lock
+
+    def late(manifest):
+        monkeypatch.setattr(images._Manifest, "lock", lock)
+        prepare()
+        return lock(manifest)
+
+    monkeypatch.setattr(images._Manifest, "lock", late)
+    assert list(prepare(load=never)) == ["glass.a", "glass.b"]
+
+
 def test_a_users_own_images_are_taken_as_they_are(prepare, stimuli, photos):
     pair = stimuli.pairs[0]
     own = replace(stimuli, pairs=(replace(pair, a=replace(pair.a, prompt=None, image=photos[0])),))

@@ -84,6 +84,8 @@ WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
         (garble, "model_index.json", "model_index.json: not a readable JSON object"),
         (other_pipeline, "model_index.json", "the pipeline is 'Flux2KleinKVPipeline', expected Flux2KleinPipeline"),
         (other_component, "model_index.json", r"component 'transformer' is \['evil', 'Transformer'\]"),
+        (remove, "text_encoder/config.json", "text_encoder/config.json: this file is missing"),
+        (remove, "tokenizer/tokenizer_config.json", "tokenizer_config.json: this file is missing"),
         (remove, WEIGHTS, r"transformer: no \*.safetensors file"),
         (truncate, WEIGHTS, r"diffusion_pytorch_model.safetensors: .* bytes, expected .*: the download was cut off"),
         (garble, WEIGHTS, "diffusion_pytorch_model.safetensors: (not a safetensors file|.* bytes, expected)"),
@@ -93,6 +95,12 @@ def test_a_damaged_folder_is_refused_by_name(checkpoint_copy, tmp_path, damage, 
     damage(checkpoint_copy, name)
     with pytest.raises(ProbeError, match=message):
         resolve_model(str(checkpoint_copy), None, tmp_path)
+
+
+def test_a_store_that_cannot_be_written_is_one_message(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProbeError, match=r"store .*file cannot be written .*klein-tiny is built there.*--store DIR"):
+        resolve_model("klein-tiny", None, tmp_path / "file")
 
 
 def test_a_missing_shard_is_named(checkpoint_copy, tmp_path):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from diffusers import Flux2KleinPipeline
+from safetensors.torch import load_file, save_file
 
 from fixtures import pipeline
 from fixtures.errors import ProbeError
@@ -76,7 +77,33 @@ def silent_call(self, values):
 def test_weights_that_do_not_fit_the_config_are_refused(checkpoint_copy, tmp_path):
     config = checkpoint_copy / "transformer" / "config.json"
     config.write_text(config.read_text().replace('"num_attention_heads": 4', '"num_attention_heads": 2'))
-    with pytest.raises(ProbeError, match="the checkpoint cannot be loaded"):
+    with pytest.raises(ProbeError, match=r"transformer: the tensor .* has shape .*, expected shape .* by config.json"):
+        load(checkpoint_copy, tmp_path)
+
+
+@pytest.mark.parametrize(("component", "file"), [("text_encoder", "model"), ("vae", "diffusion_pytorch_model")])
+def test_a_missing_tensor_is_refused_and_not_filled_with_random_numbers(checkpoint_copy, tmp_path, component, file):
+    path = checkpoint_copy / component / f"{file}.safetensors"
+    tensors = load_file(path)
+    name = sorted(tensors)[7]
+    del tensors[name]
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(ProbeError, match=f"{component}: the tensor {name} is missing, expected shape"):
+        load(checkpoint_copy, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", '{"_class_name": "Other"}', '{"_class_name": "Flux2Transformer2DModel", "num_layers": "x"}']
+)
+def test_an_unusable_configuration_is_named(checkpoint_copy, tmp_path, content):
+    (checkpoint_copy / "transformer" / "config.json").write_text(content)
+    with pytest.raises(ProbeError, match="transformer/config.json: not a usable configuration"):
+        load(checkpoint_copy, tmp_path)
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(checkpoint_copy, tmp_path):
+    (checkpoint_copy / "tokenizer" / "chat_template.jinja").unlink()
+    with pytest.raises(ProbeError, match="tokenizer: no chat template"):
         load(checkpoint_copy, tmp_path)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import fixtures.run
+
 pytest_plugins = "pytester"
 
 ROOT = Path(__file__).parents[1]
@@ -26,12 +28,12 @@ from fixtures.claims import Exceedance, Hypothesis, SplitHalf
 HYPOTHESIS = Hypothesis(id="toy", title="Toy", sentence="s", contrast="left minus right", positive="left")
 
 
-@pytest.mark.claim(Exceedance(threshold=3.0, margin=1))
+@pytest.mark.claim(Exceedance(threshold=3.0, margin=1.01))
 def test_supported(verdict):
     assert verdict.supported, verdict
 
 
-@pytest.mark.claim(Exceedance(threshold=5.0, margin=1e9))
+@pytest.mark.claim(Exceedance(threshold=5.0, margin=47))
 def test_refuted(verdict):
     assert verdict.supported, verdict
 """
@@ -78,9 +80,7 @@ def claims(project, folder="reports/latest"):
 def test_supported_passes_and_refuted_fails_with_its_figures(project):
     outcome = run(project)
     outcome.assert_outcomes(passed=1, failed=1)
-    outcome.stdout.re_match_lines(
-        [r".*refuted: \d+ units at \|t\| > 5, null p99 \d+, ratio .*, margin 1e\+09 .* p = .*"]
-    )
+    outcome.stdout.re_match_lines([r".*refuted: \d+ units at \|t\| > 5, null p99 \d+, ratio .*, margin 47 .* p = .*"])
     decided = claims(project)
     assert decided["test_supported"]["verdict"] == "supported" and decided["test_refuted"]["verdict"] == "refuted"
 
@@ -205,7 +205,7 @@ def test_a_refutation_on_record_for_another_protocol_does_not_count(project):
 def test_a_claim_that_comes_true_against_the_record_fails(project):
     run(project)
     known(project, "refuted")
-    write(project, "probes/test_toy.py", PROBE.replace("1e9", "1"))
+    write(project, "probes/test_toy.py", PROBE.replace("margin=47", "margin=1.01"))
     outcome = run(project)
     outcome.assert_outcomes(passed=1, failed=1)
     outcome.stdout.fnmatch_lines(["*XPASS(strict)*"])
@@ -274,6 +274,55 @@ def test_other_tests_of_the_project_start_no_run(project):
     write(project, "tests/test_plain.py", "def test_passes():\n    assert True\n")
     run(project, probes="tests").assert_outcomes(passed=1)
     assert not (project.path / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def test_refuted():\n    pass\n", "the test passed although its claim is not evaluated"),
+        ("def test_refuted(verdict):\n    pass\n", "the test passed although its claim is refuted"),
+    ],
+)
+def test_a_test_that_does_not_assert_its_verdict_fails(project, body, message):
+    write(project, "probes/test_toy.py", PROBE[: PROBE.index("def test_refuted")] + body)
+    outcome = run(project)
+    outcome.assert_outcomes(passed=1, failed=1)
+    outcome.stdout.fnmatch_lines([f"*{message}: it must assert verdict.supported*"])
+
+
+def test_a_test_that_crashes_is_not_evaluated_for_that_reason(project, monkeypatch):
+    monkeypatch.setattr(fixtures.run, "evaluate", lambda *arguments: 1 / 0)
+    run(project).assert_outcomes(errors=2)
+    folder = next((project.path / "reports").glob("2*"))
+    assert {claim["reason"] for claim in claims(project, folder).values()} == {"ZeroDivisionError: division by zero"}
+
+
+def test_a_margin_beyond_all_units_is_inconclusive(project):
+    write(project, "probes/test_toy.py", PROBE.replace("margin=47", "margin=1e9"))
+    run(project).assert_outcomes(passed=1, skipped=1)
+    assert claims(project)["test_refuted"]["reason"].startswith("the margin asks for more than all 144 units")
+
+
+def test_one_pair_is_a_clear_error(project):
+    write(project, "stimuli/toy.toml", STIMULI + pairs(1))
+    outcome = run(project)
+    outcome.assert_outcomes(errors=1, skipped=1)
+    outcome.stdout.fnmatch_lines(["*toy.toml: one pair has no variance; expected at least 2*"])
+
+
+def test_two_files_cannot_share_a_hypothesis(project):
+    write(project, "probes/test_other.py", PROBE)
+    outcome = run(project)
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["*the hypothesis id 'toy' is taken by *test_other.py*"])
+
+
+def test_a_known_verdict_that_is_no_refutation_is_an_error(project):
+    run(project)
+    known(project, "refutd")
+    outcome = run(project)
+    outcome.stdout.fnmatch_lines(["*known_verdicts.toml: toy, count_t5 is 'refutd'; only 'refuted' is recorded.*"])
+    assert outcome.ret == 1
 
 
 def test_a_claim_without_a_hypothesis_is_a_usage_error(project):

@@ -56,6 +56,11 @@ def test_the_rerun_command_has_every_option_that_was_set_and_decides_something(r
     assert command == ["pytest", "probes/t.py::t[<x y>]", "--model", "a b", "--seed", "4"]
 
 
+def test_a_flag_that_is_off_is_not_in_the_rerun_command(tmp_path):
+    settings = resolve_settings({}, {}, Path("/root"), {"PROBES_STRICT_CLAIMS": "0"})
+    assert Results(tmp_path, settings, "").rerun_command("t") == "pytest t"
+
+
 def test_every_claim_record_has_the_same_fields():
     exceedance = claim()
     split_half = claim_record("t", SplitHalf(0.3), Verdict("not evaluated", "r"))

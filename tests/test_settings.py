@@ -37,11 +37,12 @@ def test_flags_take_truth_values_from_the_environment(text):
     ("command_line", "environment", "message"),
     [
         ({"seed": "x"}, {}, "--seed: 'x' is not valid; expected a whole number"),
+        ({"seed": str(2**32)}, {}, "--seed: '4294967296' is not valid; expected a whole number from 0 to"),
         ({"seed": "-1"}, {}, "--seed: '-1' is not valid"),
         ({"null": "fast"}, {}, "--null: 'fast' is not known; expected one of exact, monte-carlo, published"),
         ({"dtype": "int8"}, {}, "--dtype: 'int8' is not known"),
         ({"resolution": "100"}, {}, "--resolution 100: expected a multiple of 16"),
-        ({"permutations": "10"}, {}, "--permutations: '10' is not valid; expected a whole number of at least 99"),
+        ({"permutations": "10"}, {}, "--permutations: '10' is not valid; expected a whole number from 200 to"),
         ({}, {"PROBES_REFRESH": "maybe"}, "PROBES_REFRESH: 'maybe' is not a truth value"),
         ({}, {"PROBES_NULL": "fast"}, "PROBES_NULL: 'fast' is not known"),
     ],

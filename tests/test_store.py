@@ -151,6 +151,20 @@ def test_two_processes_compute_once(tmp_path):
     assert queue.get(timeout=5) == "computed" and queue.empty()
 
 
+def test_a_store_that_cannot_be_written_can_be_read(store, monkeypatch):
+    store.get(KEY, make)
+    monkeypatch.setattr("fixtures.store.write_atomically", never)
+    monkeypatch.setattr("fixtures.store.FileLock", never)
+    assert same(store.get(KEY, never)[0], make())
+
+
+def test_an_entry_of_another_format_is_computed_again(store, notes, monkeypatch):
+    monkeypatch.setattr("fixtures.store.FORMAT", 0)
+    store.get(KEY, make)
+    monkeypatch.undo()
+    assert not store.get(KEY, make)[1]["from_store"] and "its format is 0" in notes[0]
+
+
 def test_a_store_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ProbeError, match=r"cannot be written .*--store DIR"):
