@@ -325,6 +325,19 @@ def test_a_known_verdict_that_is_no_refutation_is_an_error(project):
     assert outcome.ret == 1
 
 
+@pytest.mark.parametrize("function", ["fixtures.results.write_json", "fixtures.reporting.write_atomically"])
+def test_a_full_disk_under_the_reports_still_shows_the_verdicts(project, monkeypatch, function):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(function, full)
+    outcome = run(project)
+    outcome.assert_outcomes(passed=1, failed=1)
+    assert outcome.ret == 1
+    outcome.stdout.fnmatch_lines(["SUPPORTED *toy/count_t3*", "REFUTED *", "*could not be written to *No space left*"])
+    outcome.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
 def test_a_claim_without_a_hypothesis_is_a_usage_error(project):
     write(project, "probes/test_toy.py", PROBE.replace("HYPOTHESIS =", "OTHER ="))
     outcome = run(project)
@@ -392,6 +405,8 @@ def test_a_run_killed_in_the_middle_of_capture_leaves_nothing_to_trust(project, 
     project.makeconftest(KILLED)
     killed = project.runpytest_subprocess("-p", "no:cacheprovider", "probes")
     assert killed.ret == -signal.SIGKILL
+    left = claims(project, max((project.path / "reports").glob("2*")))
+    assert {claim["verdict"] for claim in left.values()} == {"not evaluated"}
     project.makeconftest('pytest_plugins = ["fixtures.plugin"]')
     project.runpytest_subprocess("-p", "no:cacheprovider", "probes").assert_outcomes(passed=1, failed=1)
     hypothesis = results(project)["hypotheses"][0]
