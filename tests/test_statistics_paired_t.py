@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from fixtures.statistics import cohens_d, paired_t, undefined_units
+from fixtures.statistics import paired_t
 
 quick = settings(max_examples=50, deadline=None, derandomize=True)
 
@@ -33,13 +33,11 @@ def test_zero_units_have_t_zero_and_constant_units_none():
     assert t[0] == 0
     assert np.isnan(t[1:3]).all()
     assert np.isfinite(t[3:]).all()
-    assert undefined_units(differences).tolist() == [False, True, True, False, False]
 
 
 @pytest.mark.parametrize("spread, undefined", [(1e-13, True), (1e-9, True), (1e-5, False)])
 def test_a_constant_blurred_by_rounding_is_still_constant(spread, undefined):
     differences = 0.3 * (1 + spread * np.linspace(-1, 1, 25)[:, None])
-    assert undefined_units(differences)[0] == undefined
     assert np.isnan(paired_t(differences)[0]) == undefined
 
 
@@ -57,12 +55,6 @@ def test_sign_follows_a_minus_b():
     assert paired_t([[1.0, -1.0], [2.0, -2.0]]).tolist() == pytest.approx([3.0, -3.0])
 
 
-def test_cohens_d_is_mean_over_standard_deviation():
-    differences = np.random.default_rng(1).normal(0.4, 1.7, (25, 30))
-    expected = differences.mean(axis=0) / differences.std(axis=0, ddof=1)
-    np.testing.assert_allclose(cohens_d(differences), expected, rtol=1e-10)
-
-
 def test_input_is_left_alone_and_other_types_are_converted():
     differences = np.random.default_rng(2).standard_normal((5, 3))
     before = differences.copy()
@@ -72,7 +64,6 @@ def test_input_is_left_alone_and_other_types_are_converted():
     np.testing.assert_array_equal(paired_t(np.asfortranarray(differences)), paired_t(differences))
 
 
-@pytest.mark.parametrize("function", [paired_t, cohens_d, undefined_units])
 @pytest.mark.parametrize(
     "differences, message",
     [
@@ -85,6 +76,6 @@ def test_input_is_left_alone_and_other_types_are_converted():
         ([[1, -np.inf], [np.nan, 1]], "-inf at pair 0, unit 1"),
     ],
 )
-def test_bad_input_is_named(function, differences, message):
+def test_bad_input_is_named(differences, message):
     with pytest.raises(ValueError, match=message):
-        function(differences)
+        paired_t(differences)
