@@ -96,6 +96,24 @@ def test_results_do_not_depend_on_what_else_is_in_the_list(tiny):
     np.testing.assert_allclose(everything[2], alone[0], rtol=1e-5)
 
 
+def test_every_batch_is_full_for_both_encoder_and_transformer(tiny, monkeypatch):
+    sizes = []
+    encode = tiny.pipeline.encode_prompt
+
+    def recorded(prompts, **options):
+        sizes.append(len(prompts))
+        return encode(prompts, **options)
+
+    monkeypatch.setattr(tiny.pipeline, "encode_prompt", recorded)
+    handle = tiny.pipeline.transformer.x_embedder.register_forward_hook(lambda *call: sizes.append(len(call[2])))
+    try:
+        stimuli = [Stimulus(str(number), f"prompt {number}") for number in range(13)]
+        captured = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
+    finally:
+        handle.remove()
+    assert sizes == [10, 10, 10, 10] and len(captured.mean_square) == 13
+
+
 def test_the_same_run_twice_gives_the_same_bits(tiny):
     stimuli = [Stimulus(prompt, prompt) for prompt in PROMPTS]
     first, second = (capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol) for _ in range(2))
