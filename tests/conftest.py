@@ -21,7 +21,7 @@ def cache(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(cache) -> Model:
     """klein-tiny on the CPU in float32."""
-    settings = resolve_settings({"store": str(cache), "device": "cpu"}, {}, ROOT, environment={})
+    settings = resolve_settings({"model": "klein-tiny", "store": str(cache), "device": "cpu"}, {}, ROOT, environment={})
     return Model(settings)
 
 

@@ -172,6 +172,13 @@ def make_hypothesis(folder, name, presentation, geometry, n_pairs, strength, fli
             for block, here in of_block.items()
         ],
         "attention_heads": heads,
+        "comparisons": [
+            {"kind": "subset", "name": "seen in training", "seed": None, "n_pairs": 5, "counts": compared(counts, 2)},
+            {"kind": "untrained twin", "name": "untrained twin 1", "seed": 0, "n_pairs": n_pairs}
+            | {"counts": compared(counts, 3)},
+            {"kind": "untrained twin", "name": "untrained twin 2", "seed": 1, "n_pairs": n_pairs}
+            | {"counts": None, "reason": "no memory for a twin"},
+        ],
         "units_file": file,
         "reason": None,
     }
@@ -195,6 +202,20 @@ def make_hypothesis(folder, name, presentation, geometry, n_pairs, strength, fli
         }
     )
     return hypothesis
+
+
+def compared(counts: list[dict], divisor: int) -> list[dict]:
+    """Counts of a comparison: the claim's own, made smaller."""
+    return [
+        {
+            "threshold": count["threshold"],
+            "observed": count["observed"] // divisor,
+            "p99": count["null"]["p99"] + divisor,
+            "max": count["null"]["max"],
+            "p": count["p"],
+        }
+        for count in counts
+    ]
 
 
 def not_evaluated(name: str = "self_reference") -> dict:

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from fixtures.activations import Activations, pooled_rms, split_members
-from fixtures.evidence import UNIT_COLUMNS, evaluate
+from fixtures.evidence import UNIT_COLUMNS, compare, evaluate
 
 N_PAIRS, PLANTED = 12, 20
 
@@ -94,3 +94,27 @@ def test_other_nulls_are_recorded_as_what_they_are(tiny, activations, method, pe
 def test_three_pairs_have_no_split_half(tiny, activations):
     few = Activations(activations.mean_square[:6], activations.token_counts[:6])
     assert evaluate(few, tiny.groups, tiny.heads, "exact", 0, 0)[0]["split_half_r"] is None
+
+
+def test_a_comparison_on_all_pairs_repeats_the_claim_s_counts(tiny, activations, evaluated):
+    rows = compare(activations, tiny.groups, list(range(N_PAIRS)), "exact", 0, 0)
+    own = [
+        (count["threshold"], count["observed"], count["null"]["p99"], count["null"]["max"], count["p"])
+        for count in evaluated[0]["counts"]
+    ]
+    assert [tuple(row[name] for name in ("threshold", "observed", "p99", "max", "p")) for row in rows] == own
+
+
+def test_a_comparison_on_some_pairs_is_the_evidence_of_those_pairs_alone(tiny, activations):
+    chosen = [0, 2, 3, 7, 8, 9, 11]
+    rows = [row for pair in chosen for row in (2 * pair, 2 * pair + 1)]
+    alone = Activations(activations.mean_square[rows], activations.token_counts[rows])
+    expected = evaluate(alone, tiny.groups, tiny.heads, "exact", 0, 0)[0]["counts"]
+    found = compare(activations, tiny.groups, chosen, "exact", 0, 0)
+    assert [(row["observed"], row["p"]) for row in found] == [(count["observed"], count["p"]) for count in expected]
+    assert found[0]["observed"] > 0
+
+
+@pytest.mark.parametrize("chosen", [[], [4]])
+def test_fewer_than_two_pairs_are_not_compared(tiny, activations, chosen):
+    assert compare(activations, tiny.groups, chosen, "exact", 0, 0) == []

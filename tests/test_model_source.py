@@ -16,7 +16,7 @@ def test_klein_tiny_is_built_once_and_labelled(cache, tiny):
     built = (source.folder / "model_index.json").stat().st_mtime_ns
     again = resolve_model("klein-tiny", None, cache)
     assert again == source and (again.folder / "model_index.json").stat().st_mtime_ns == built
-    assert source.embedded and source.label.startswith("untrained")
+    assert source.embedded.label.startswith("untrained")
 
 
 def test_klein_tiny_is_the_same_bits_every_time(tmp_path, tiny):
@@ -38,7 +38,7 @@ def test_a_damaged_klein_tiny_is_built_again(tmp_path, tiny, damage):
 def test_a_folder_is_identified_by_its_content(checkpoint_copy, tiny, tmp_path):
     source = resolve_model(str(checkpoint_copy), None, tmp_path)
     assert (source.fingerprint, source.weights_sha256) == (tiny.source.fingerprint, tiny.source.weights_sha256)
-    assert not source.embedded and source.label is None and source.revision is None
+    assert source.embedded is None and source.revision is None
     config = checkpoint_copy / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace("3.0", "2.0"))
     changed = resolve_model(str(checkpoint_copy), None, tmp_path)
@@ -118,7 +118,9 @@ def test_pickled_weights_are_not_weights(checkpoint_copy, tmp_path):
 
 @pytest.mark.parametrize("name", ["no-such-model", "./nowhere", "/no/where", "a/b/c"])
 def test_an_unknown_name_lists_what_is_known(tmp_path, name):
-    with pytest.raises(ProbeError, match=f"--model {name}: no such folder.*klein-tiny, klein"):
+    with pytest.raises(
+        ProbeError, match=f"--model {name}: no such folder.*klein-mini, klein-mini.arrow, klein-tiny, klein"
+    ):
         resolve_model(name, None, tmp_path)
 
 
@@ -161,4 +163,4 @@ def test_a_hub_model_is_identified_by_its_commit(monkeypatch, tmp_path, checkpoi
     assert asked["repository"] == source.name == "black-forest-labs/FLUX.2-klein-base-4B"
     assert not any(pattern.endswith((".bin", ".py", ".pt", ".ckpt")) for pattern in asked["patterns"])
     assert source.revision == commit and commit in source.fingerprint and source.slug.endswith(commit[:8])
-    assert (source.resolution, source.text_length) == (1024, 512)
+    assert source.embedded is None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import fixtures.run
+from fixtures.errors import ProbeError
 
 pytest_plugins = "pytester"
 
@@ -51,6 +52,7 @@ def project(pytester, cache, monkeypatch):
     for variable in [name for name in os.environ if name.startswith("PROBES_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("PROBES_STORE", str(cache))
+    monkeypatch.setenv("PROBES_MODEL", "klein-tiny")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeconftest('pytest_plugins = ["fixtures.plugin"]')
     pytester.makeini("[pytest]\nrender_collapsed = none\ninitial_sort = original\n")
@@ -83,6 +85,32 @@ def test_supported_passes_and_refuted_fails_with_its_figures(project):
     outcome.stdout.re_match_lines([r".*refuted: \d+ units at \|t\| > 5, null p99 \d+, ratio .*, margin 47 .* p = .*"])
     decided = claims(project)
     assert decided["test_supported"]["verdict"] == "supported" and decided["test_refuted"]["verdict"] == "refuted"
+
+
+def test_untrained_twins_stand_beside_the_claim_and_do_not_decide_it(project):
+    run(project)
+    alone = {name: claim["observed"] for name, claim in claims(project).items()}
+    assert results(project)["hypotheses"][0]["comparisons"] == []
+    run(project, "--twins", "2")
+    hypothesis = results(project)["hypotheses"][0]
+    rows = hypothesis["comparisons"]
+    assert [(row["kind"], row["seed"], row["n_pairs"]) for row in rows] == [("untrained twin", n, 10) for n in (0, 1)]
+    assert rows[0]["counts"] != rows[1]["counts"] and rows[0]["counts"][0]["observed"] > 0
+    assert {name: claim["observed"] for name, claim in claims(project).items()} == alone
+    page = (project.path / "reports/latest/report.html").read_text()
+    assert "Side by side" in page and "untrained twin 2" in page
+
+
+def test_a_twin_that_cannot_be_measured_is_not_evaluated_and_keeps_the_claim(project, monkeypatch):
+    def fail(*arguments):
+        raise ProbeError("no room for a twin")
+
+    monkeypatch.setattr("fixtures.model.Model.twin", fail)
+    run(project, "--twins", "1", "--seed", "41")
+    assert claims(project)["test_supported"]["verdict"] == "supported"
+    row = results(project)["hypotheses"][0]["comparisons"][0]
+    assert (row["counts"], row["reason"]) == (None, "no room for a twin")
+    assert "not evaluated: no room for a twin" in (project.path / "reports/latest/report.html").read_text()
 
 
 def test_results_hold_what_decides_the_numbers(project):

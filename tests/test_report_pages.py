@@ -7,6 +7,7 @@ from report_factory import make_hypothesis, make_results
 
 from fixtures.report import claims_table_html, evidence_html, stylesheet, summary_markdown, terminal_lines
 from fixtures.report.evidence import SIZE_LIMIT
+from fixtures.report.formats import count
 
 FULL = {"side": 160}
 
@@ -154,6 +155,20 @@ def test_the_table_lists_every_claim_under_its_hypothesis(results):
     assert html.count('<td><span class="pr-badge') == 10
     assert "self_reference.toml is missing" in html
     assert "interchangeable within a pair" in html and "<details" in html
+
+
+def test_subsets_and_twins_stand_side_by_side_with_their_own_null(results):
+    html, text = claims_table_html(results), summary_markdown(results)
+    evaluated = [hypothesis for hypothesis in results["hypotheses"] if hypothesis.get("comparisons")]
+    assert evaluated and html.count("<td>all pairs</td>") == text.count("| all pairs |") == len(evaluated)
+    for hypothesis in evaluated:
+        first, second = hypothesis["comparisons"][0]["counts"]
+        row = re.search(r"<td>seen in training</td>(.*?)</tr>", html[html.index(f"<h4>{hypothesis['title']}") :])[1]
+        cells = re.findall(r"<td class=\"pr-num\">(?:<b>)?([^<]*)", row)
+        assert cells[0] == "5"
+        assert (cells[1], cells[2]) == (count(first["observed"]), count(first["p99"]))
+        assert (cells[4], cells[5]) == (count(second["observed"]), count(second["p99"]))
+    assert "not evaluated: no memory for a twin" in html and "not evaluated: no memory for a twin" in text
 
 
 def test_table_and_evidence_agree_on_anchors(results, blocks):

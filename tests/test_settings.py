@@ -23,7 +23,7 @@ def test_command_line_over_environment_over_ini_over_default(command_line, envir
 
 def test_defaults():
     settings = resolve_settings({}, {}, ROOT, {})
-    assert (settings.model, settings.null, settings.refresh) == ("klein-tiny", "exact", False)
+    assert (settings.model, settings.null, settings.refresh) == ("klein-mini", "exact", False)
     assert settings.reports == ROOT / "reports"
     assert set(settings.record()) == {option.name for option in OPTIONS}
 

@@ -1,0 +1,110 @@
+"""klein-mini and its positive control as the suite loads them, and untrained twins."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
+from safetensors.torch import load_file
+
+from fixtures import embedded
+from fixtures.capture import Stimulus, capture
+from fixtures.model import Model
+from fixtures.model_source import ADAPTER_FILE, resolve_model
+from fixtures.settings import resolve_settings
+from fixtures.twins import untrained_twin
+from fixtures.world.captions import FIXED_PROMPT
+
+
+def model(name, store, tmp_path, **options):
+    given = {"model": name, "store": str(store), "device": "cpu"} | options
+    return Model(resolve_settings(given, {}, tmp_path, environment={}))
+
+
+@pytest.fixture(scope="module")
+def mini(cache, tmp_path_factory):
+    return model("klein-mini", cache, tmp_path_factory.mktemp("mini"))
+
+
+@pytest.fixture(scope="module")
+def arrow(cache, tmp_path_factory):
+    return model("klein-mini+arrow", cache, tmp_path_factory.mktemp("arrow"))
+
+
+def test_klein_mini_is_found_without_building_anything(tmp_path):
+    source = resolve_model("klein-mini", None, tmp_path / "cache")
+    assert source.folder.is_relative_to(embedded.CHECKPOINTS) and not (tmp_path / "cache").exists()
+    assert "no evidence about Klein" in source.embedded.label
+
+
+def test_klein_mini_has_the_stated_geometry(mini):
+    assert (len(mini.groups.units), len(mini.heads.units)) == (320, 64)
+    assert (mini.protocol.resolution, mini.protocol.text_length, mini.protocol.batch_size) == (128, 96, 10)
+    size = sum(file.stat().st_size for file in mini.source.folder.rglob("*.safetensors"))
+    assert 20e6 < size < 40e6
+
+
+def test_the_shipped_folder_loads_without_this_suite(mini):
+    """As any user of diffusers would load it, with the pipeline's own defaults but fewer steps."""
+    pipeline = Flux2KleinPipeline.from_pretrained(mini.source.folder)
+    pipeline.set_progress_bar_config(disable=True)
+    assert {pipeline.transformer.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {torch.float32}
+    image = pipeline(prompt="a red apple", height=128, width=128, num_inference_steps=1).images[0]
+    assert image.size == (128, 128)
+
+
+def test_the_control_is_another_model_with_the_same_modules(mini, arrow):
+    assert arrow.source.fingerprint != mini.source.fingerprint
+    assert arrow.source.weights_sha256 != mini.source.weights_sha256
+    assert arrow.sites == mini.sites
+    assert "by construction" in arrow.source.embedded.label
+    assert "+" not in arrow.source.slug and arrow.source.slug != mini.source.slug
+
+
+def test_the_adapter_is_fused_and_gone(mini, arrow):
+    """Each weight that the adapter names has moved by its product of factors, all others are the base model's."""
+    factors = load_file(arrow.source.embedded.adapter / ADAPTER_FILE)
+    before, after = mini.pipeline.transformer.state_dict(), arrow.pipeline.transformer.state_dict()
+    assert before.keys() == after.keys()
+    touched = {
+        name.removeprefix("transformer.").removesuffix(".lora_A.weight") for name in factors if ".lora_A." in name
+    }
+    assert touched and {name for name in before if not torch.equal(before[name], after[name])} == {
+        f"{name}.weight" for name in touched
+    }
+    for name in touched:
+        down, up = (factors[f"transformer.{name}.lora_{side}.weight"].float() for side in "AB")
+        moved = after[f"{name}.weight"] - before[f"{name}.weight"]
+        torch.testing.assert_close(moved, up @ down, atol=2e-6, rtol=1e-3)
+
+
+def test_the_adapter_is_small(arrow):
+    assert (arrow.source.embedded.adapter / ADAPTER_FILE).stat().st_size < 2e6
+
+
+def test_a_twin_is_the_class_s_own_initialisation(tiny):
+    twin = untrained_twin(tiny.pipeline, seed=3)
+    torch.manual_seed(3)
+    expected = Flux2Transformer2DModel.from_config(tiny.pipeline.transformer.config).state_dict()
+    found = twin.transformer.state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    assert twin.text_encoder is tiny.pipeline.text_encoder and twin.vae is tiny.pipeline.vae
+
+
+def test_twins_differ_by_seed_leave_the_model_alone_and_the_random_state(tiny, photos):
+    stimuli = [Stimulus("s", FIXED_PROMPT, photos[0])]
+    before = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol).mean_square
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    twins = [untrained_twin(tiny.pipeline, seed) for seed in (0, 0, 1)]
+    assert torch.rand(1) == expected
+    first, again, other = (capture(t, tiny.sites, stimuli, tiny.protocol).mean_square for t in twins)
+    assert np.array_equal(first, again) and not np.allclose(first, other)
+    assert np.array_equal(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol).mean_square, before)
+
+
+@pytest.mark.parametrize(("name", "option", "expected"), [
+    ("klein-mini", None, 3), ("klein-mini", "1", 1), ("klein-tiny", None, 0), ("klein-tiny", "2", 2)
+])  # fmt: skip
+def test_twins_follow_the_option_or_the_model(cache, tmp_path, name, option, expected):
+    assert model(name, cache, tmp_path, twins=option).twins == expected
