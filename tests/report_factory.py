@@ -28,6 +28,21 @@ PROMPTS = (
 )
 
 
+REPLICATION = {
+    "split_half": {"halves": 100, "selected": None, "observed": 0.41, "p": 0.002, "p50": 0.0, "p99": 0.2},
+    "held_out": {"splits": 200, "selected": 16, "observed": 2.34, "p": 0.004, "p50": 0.0, "p99": 1.2},
+    "without_one_pair": {
+        "counts": [
+            {"threshold": 3.0, "observed": 40, "smallest": 33, "smallest_without": "p1"}
+            | {"most_influential": "p2", "change": 9},
+            {"threshold": 5.0, "observed": 0, "smallest": 0, "smallest_without": "p0"}
+            | {"most_influential": "p0", "change": 0},
+        ]
+    },
+    "without_one_category": {"reason": "only one category"},
+}
+
+
 def make_units(geometry: str) -> list[dict]:
     """Unit records in unit order."""
     joint, groups, single, attention, mlp = GEOMETRIES[geometry]
@@ -172,6 +187,7 @@ def make_hypothesis(folder, name, presentation, geometry, n_pairs, strength, fli
             for block, here in of_block.items()
         ],
         "attention_heads": heads,
+        "replication": REPLICATION,
         "comparisons": [
             {"kind": "subset", "name": "seen in training", "seed": None, "n_pairs": 5, "counts": compared(counts, 2)},
             {"kind": "untrained twin", "name": "untrained twin 1", "seed": 0, "n_pairs": n_pairs}

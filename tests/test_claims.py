@@ -9,7 +9,8 @@ def evidence(observed, p99, n_pairs=25, r=0.5):
     null = {"method": "exact", "flips": 16777216, "seed": None, "mean": 1.0, "p99": p99, "max": 400}
     split = {"median": r, "q25": 0.4, "q75": 0.6, "halves": 100}
     counts = [{"threshold": threshold, "observed": observed, "null": null, "p": 0.001} for threshold in (3.0, 5.0)]
-    return {"n_pairs": n_pairs, "n_units": 16320, "counts": counts, "split_half_r": split}
+    replication = {"split_half": {"p": 0.004}}
+    return {"n_pairs": n_pairs, "n_units": 16320, "counts": counts, "split_half_r": split, "replication": replication}
 
 
 @given(observed=st.integers(0, 16320), p99=st.integers(0, 16320), margin=st.floats(1, 100, exclude_min=True))
@@ -42,6 +43,13 @@ def test_few_pairs_are_inconclusive_whatever_the_count(n_pairs, observed):
 @given(r=st.floats(-1, 1), required=st.floats(0, 1))
 def test_split_half_compares_the_median(r, required):
     assert SplitHalf(required).judge(evidence(1, 1, r=r)).supported == (r >= required)
+
+
+def test_split_half_gives_its_p_when_there_is_one():
+    verdict = SplitHalf(0.3).judge(evidence(1, 1))
+    assert verdict.record["p"] == 0.004 and str(verdict).endswith("required 0.3, p = 0.004 under sign flips")
+    verdict = SplitHalf(0.3).judge(evidence(1, 1) | {"replication": {"split_half": {"reason": "too few pairs"}}})
+    assert verdict.record["p"] is None and str(verdict).endswith("required 0.3")
 
 
 def test_an_undefined_split_half_is_inconclusive():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from report_factory import REPLICATION
 
 from fixtures.report import formats
 from fixtures.report.bins import integer_bins
@@ -9,7 +10,7 @@ from fixtures.report.claims import figures, prose, tally
 from fixtures.report.histogram import null_histogram, split_half_histogram
 from fixtures.report.links import local_file, relative_url
 from fixtures.report.stimuli import word_diff
-from fixtures.report.tables import partition_rows, published_rows
+from fixtures.report.tables import partition_rows, published_rows, replication_rows
 from fixtures.report.text_views import escape
 from fixtures.report.unit_map import LIMITS, PALETTE, levels
 from fixtures.report.units import Units, strongest
@@ -171,3 +172,14 @@ def test_attention_heads_stand_below_the_channel_groups_of_the_same_threshold():
     assert [(row["name"], row["threshold"]) for row in rows] == [
         (name, threshold) for threshold in "35" for name in ("channel groups", "of these, MLP", "attention heads")
     ]
+
+
+def test_replication_shows_each_check_with_its_null_or_its_reason():
+    rows = {name: (result, detail) for name, result, detail in replication_rows({"replication": REPLICATION})}
+    assert rows["random halves of the pairs agree: median r"] == ("0.410", "null p99 0.200, p = 0.002")
+    assert rows["strongest 16 units of one half, in the other: mean signed t"] == ("2.34", "null p99 1.20, p = 0.004")
+    fewest = "without any one pair: fewest units beyond |t| = {}"
+    assert rows[fewest.format(3)] == ("33 of 40", "without p1; most influential: p2 (9)")
+    assert rows[fewest.format(5)] == ("0 of 0", "no pair moves it")
+    assert rows["without any one category"] == ("not evaluated", "only one category")
+    assert replication_rows({}) == replication_rows({"replication": None}) == []
