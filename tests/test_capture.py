@@ -148,6 +148,15 @@ def test_an_image_that_the_pipeline_refuses_is_refused(tiny, photos, size):
         capture(tiny.pipeline, tiny.sites, [Stimulus("s", "x", photos[0])], tiny.protocol)
 
 
+@pytest.mark.parametrize("side", [65, 66, 67, 99, 130, 300])
+def test_an_image_of_more_pixels_than_the_resolution_is_scaled_down_to_it(tiny, photos, side):
+    """To 64 x 64 here, not to the next smaller multiple of 16."""
+    with Image.open(photos[0]) as image:
+        image.resize((side, side)).save(photos[1])
+    layout = capture(tiny.pipeline, tiny.sites, [Stimulus("s", "x", photos[1])], tiny.protocol).token_counts
+    assert layout[0, -1] == (64 // 16) ** 2
+
+
 def test_a_non_finite_activation_names_stimulus_and_block(tiny):
     module = tiny.pipeline.transformer.single_transformer_blocks[1].attn.to_qkv_mlp_proj
     weight = module.weight.data.clone()

@@ -1,13 +1,16 @@
 """klein-mini and its positive control as the suite loads them, and untrained twins."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fixtures import embedded
 from fixtures.capture import Stimulus, capture
+from fixtures.errors import ProbeError
 from fixtures.model import Model
 from fixtures.model_source import ADAPTER_FILE, resolve_model
 from fixtures.settings import resolve_settings
@@ -108,3 +111,22 @@ def test_twins_differ_by_seed_leave_the_model_alone_and_the_random_state(tiny, p
 ])  # fmt: skip
 def test_twins_follow_the_option_or_the_model(cache, tmp_path, name, option, expected):
     assert model(name, cache, tmp_path, twins=option).twins == expected
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_an_adapter_that_is_not_whole_is_named(monkeypatch, tmp_path, damage):
+    whole = (embedded.ARROW.adapter / ADAPTER_FILE).read_bytes()
+    if damage == "truncated":
+        (tmp_path / ADAPTER_FILE).write_bytes(whole[:-50])
+    monkeypatch.setitem(embedded.EMBEDDED, "klein-mini+arrow", replace(embedded.ARROW, adapter=tmp_path))
+    with pytest.raises(ProbeError, match=f"{tmp_path}.*{ADAPTER_FILE}"):
+        resolve_model("klein-mini+arrow", None, tmp_path)
+
+
+def test_an_adapter_that_fits_no_module_is_refused(monkeypatch, cache, tmp_path):
+    whole = load_file(embedded.ARROW.adapter / ADAPTER_FILE)
+    foreign = {name.replace("transformer.", "transformer.nowhere."): value for name, value in whole.items()}
+    save_file(foreign, tmp_path / ADAPTER_FILE)
+    monkeypatch.setitem(embedded.EMBEDDED, "klein-mini+arrow", replace(embedded.ARROW, adapter=tmp_path))
+    with pytest.raises(ProbeError, match=f"{tmp_path}: the adapter cannot be loaded"):
+        _ = model("klein-mini+arrow", cache, tmp_path).pipeline

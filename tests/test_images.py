@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from fixtures.errors import ProbeError
+from fixtures.files import file_sha256
 from fixtures.images import prepare_images
 from fixtures.stimuli import load_stimuli
 
@@ -156,4 +157,29 @@ def test_an_unreadable_image_of_the_user_is_named(prepare, stimuli, tmp_path):
     pair = stimuli.pairs[0]
     own = replace(stimuli, pairs=(replace(pair, a=replace(pair.a, prompt=None, image=tmp_path / "mine.png")),))
     with pytest.raises(ProbeError, match="mine.png: not a readable image"):
+        prepare(own)
+
+
+def test_an_image_that_is_not_the_promised_one_is_refused(prepare, stimuli, photos):
+    pair = stimuli.pairs[0]
+
+    def own(sha256):
+        member = replace(pair.a, prompt=None, image=photos[0], sha256=sha256)
+        return replace(stimuli, pairs=(replace(pair, a=member),))
+
+    promised = file_sha256(photos[0])
+    assert prepare(own(promised))["glass.a"].sha256 == promised
+    photos[0].write_bytes(photos[1].read_bytes())
+    with pytest.raises(ProbeError, match="photo0.png: damaged or replaced: its sha256 is not the one in the stimulus"):
+        prepare(own(promised))
+
+
+def test_a_png_with_a_broken_chunk_is_named(prepare, stimuli, photos):
+    whole = bytearray(photos[0].read_bytes())
+    start = whole.index(b"IDAT")
+    whole[start : start + 4] = b"\x00\x01\x02\x03"  # no chunk has such a name
+    photos[0].write_bytes(whole)
+    pair = stimuli.pairs[0]
+    own = replace(stimuli, pairs=(replace(pair, a=replace(pair.a, prompt=None, image=photos[0])),))
+    with pytest.raises(ProbeError, match="photo0.png: not a readable image"):
         prepare(own)

@@ -731,6 +731,19 @@ def trained(tmp_path_factory):
     return out, first
 
 
+def test_another_recipe_is_not_mixed_into_a_training(tmp_path):
+    train._same_recipe(tmp_path / "recipe.json", TINY)
+    train._same_recipe(tmp_path / "recipe.json", replace(TINY, flow_steps=7))
+    with pytest.raises(ValueError, match="other values of seed, autoencoder_steps: choose another OUT"):
+        train._same_recipe(tmp_path / "recipe.json", replace(TINY, autoencoder_steps=5, seed=9))
+
+
+def test_the_clock_of_a_log_goes_on(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"stage": "flow", "step": 1, "seconds": 100.0}\n')
+    train.Log(tmp_path / "log.jsonl")("flow", 2, 3, {"loss": 0.5})
+    assert 100 <= json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["seconds"] < 110
+
+
 def files(folder):
     return sorted(file for file in folder.rglob("*") if file.is_file())
 

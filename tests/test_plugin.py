@@ -8,10 +8,13 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import fixtures.run
 from fixtures.errors import ProbeError
+from fixtures.statistics import held_out_selection, sign_flip_null, split_half_null
 
 pytest_plugins = "pytester"
 
@@ -44,6 +47,16 @@ def pairs(count, a="a cat sits on the mat {number}", b="seven unrelated long wor
     return "".join(
         PAIR.format(number=number, a=a.format(number=number), b=b.format(number=number)) for number in range(count)
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    """Import and compile all of numba that a run needs: pytester forgets what its tests import, and numba can be
+    imported only once."""
+    differences = np.random.default_rng(0).normal(size=(8, 20))
+    sign_flip_null(differences, (3.0,), method="exact", permutations=200, seed=0)
+    split_half_null(differences, seed=0)
+    held_out_selection(differences, seed=0)
 
 
 @pytest.fixture
@@ -96,21 +109,23 @@ def test_untrained_twins_stand_beside_the_claim_and_do_not_decide_it(project):
     rows = hypothesis["comparisons"]
     assert [(row["kind"], row["seed"], row["n_pairs"]) for row in rows] == [("untrained twin", n, 10) for n in (0, 1)]
     assert rows[0]["counts"] != rows[1]["counts"] and rows[0]["counts"][0]["observed"] > 0
+    assert rows[0]["activations"]["key"] != rows[1]["activations"]["key"] and rows[0]["activations"]["made_with"]
     assert {name: claim["observed"] for name, claim in claims(project).items()} == alone
     page = (project.path / "reports/latest/report.html").read_text()
-    assert "Side by side" in page and "untrained twin 2" in page
+    assert "Side by side" in page and "untrained twin (seed 1)" in page
 
 
-def test_a_twin_that_cannot_be_measured_is_not_evaluated_and_keeps_the_claim(project, monkeypatch):
+@pytest.mark.parametrize("error", [ProbeError, torch.OutOfMemoryError, MemoryError, RuntimeError])
+def test_a_twin_that_cannot_be_measured_is_not_evaluated_and_keeps_the_claim(project, monkeypatch, error):
     def fail(*arguments):
-        raise ProbeError("no room for a twin")
+        raise error("no room for a twin")
 
-    monkeypatch.setattr("fixtures.model.Model.twin", fail)
+    monkeypatch.setattr("fixtures.model.untrained_twin", fail)
     run(project, "--twins", "1", "--seed", "41")
     assert claims(project)["test_supported"]["verdict"] == "supported"
     row = results(project)["hypotheses"][0]["comparisons"][0]
-    assert (row["counts"], row["reason"]) == (None, "no room for a twin")
-    assert "not evaluated: no room for a twin" in (project.path / "reports/latest/report.html").read_text()
+    assert row["counts"] is None and "no room for a twin" in row["reason"]
+    assert "no room for a twin" in (project.path / "reports/latest/report.html").read_text()
 
 
 def test_results_hold_what_decides_the_numbers(project):
@@ -209,11 +224,12 @@ def test_a_bad_option_is_a_usage_error(project, arguments):
     assert not (project.path / "reports").exists()
 
 
-def known(project, verdict, **protocol):
+def known(project, verdict, stimuli=None, **protocol):
     weights = results(project)["model"]["weights_sha256"]
+    listed = f'[model.stimuli]\ntoy = "{stimuli}"\n' if stimuli else ""
     text = f'[[model]]\nname = "klein-tiny"\nweights_sha256 = "{weights}"\n[model.protocol]\n'
     text += "".join(f"{name} = {value!r}\n" for name, value in protocol.items())
-    write(project, "probes/known_verdicts.toml", text + f'[model.verdicts.toy]\n"count_t5" = "{verdict}"\n')
+    write(project, "probes/known_verdicts.toml", text + listed + f'[model.verdicts.toy]\n"count_t5" = "{verdict}"\n')
 
 
 def test_a_refutation_on_record_is_expected(project):
@@ -228,6 +244,19 @@ def test_a_refutation_on_record_for_another_protocol_does_not_count(project):
     run(project)
     known(project, "refuted", resolution=1024)
     run(project).assert_outcomes(passed=1, failed=1)
+
+
+def test_a_refutation_on_record_is_about_the_stimuli_that_it_names(project):
+    run(project)
+    known(project, "refuted", stimuli=results(project)["hypotheses"][0]["stimuli"]["sha256"], resolution=64)
+    run(project).assert_outcomes(passed=1, xfailed=1)
+    known(project, "refuted", stimuli="0" * 64, resolution=64)
+    run(project).assert_outcomes(passed=1, failed=1)
+
+
+def test_a_resolution_that_is_not_the_model_s_own_is_part_of_its_label(project):
+    run(project, "--resolution", "128")
+    assert results(project)["model"]["label"].endswith("; used at 128 pixels, made for 64")
 
 
 def test_a_claim_that_comes_true_against_the_record_fails(project):

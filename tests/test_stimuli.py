@@ -77,6 +77,19 @@ def test_a_missing_file_and_a_missing_image_are_named(tmp_path):
         load(tmp_path, head + PAIR.replace('"left"', '{ image = "gone.png" }'))
 
 
+def test_an_image_seed_is_needed_for_what_is_generated_and_refused_where_nothing_is_shown(tmp_path):
+    (tmp_path / "mine.png").touch()
+    own = PAIR.replace('"left"', '{ image = "mine.png" }').replace('"right"', '{ image = "mine.png", sha256 = "0" }')
+    head = HEAD.replace("prompt_pairs", "image_pairs") + 'prompt = "Describe."\n'
+    stimuli = load(tmp_path, head + own)
+    assert stimuli.image_seed is None and (stimuli.pairs[0].a.sha256, stimuli.pairs[0].b.sha256) == (None, "0")
+    assert load(tmp_path, head + "image_seed = 3\n" + own).image_seed == 3
+    with pytest.raises(ProbeError, match="field 'image_seed' is missing"):
+        load(tmp_path, head + PAIR)
+    with pytest.raises(ProbeError, match="field 'image_seed' is not known here"):
+        load(tmp_path, HEAD + "image_seed = 3\n" + PAIR)
+
+
 texts = st.text(string.ascii_letters + string.digits + " \"'<>&\\äß漢", min_size=1, max_size=20).map(str.strip)
 
 
