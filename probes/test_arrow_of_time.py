@@ -44,3 +44,7 @@ def test_more_units_beyond_t3_than_chance(verdict):
 @pytest.mark.claim(Exceedance(threshold=5.0, margin=26))
 def test_more_units_beyond_t5_than_chance(verdict):
     assert verdict.supported, verdict
+
+
+def test_control(control):
+    assert control.passed, control

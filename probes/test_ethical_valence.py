@@ -52,3 +52,7 @@ def test_more_units_beyond_t5_than_chance(verdict):
 @pytest.mark.claim(SplitHalf(required=0.287))
 def test_halves_of_the_pairs_agree(verdict):
     assert verdict.supported, verdict
+
+
+def test_control(control):
+    assert control.passed, control

@@ -2,15 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.claims import MINIMUM_PAIRS, Exceedance, Published, PublishedCount, SplitHalf
+from fixtures.claims import MINIMUM_PAIRS, Exceedance, Hypothesis, Published, PublishedCount, SplitHalf
+from fixtures.controls.ladder import CONTROLS
 
 
 def evidence(observed, p99, n_pairs=25, r=0.5):
     null = {"method": "exact", "flips": 16777216, "seed": None, "mean": 1.0, "p99": p99, "max": 400}
-    split = {"median": r, "q25": 0.4, "q75": 0.6, "halves": 100}
+    split = {"median": r, "q25": 0.4, "q75": 0.6, "halves": 100, "null": {"p": 0.004}}
     counts = [{"threshold": threshold, "observed": observed, "null": null, "p": 0.001} for threshold in (3.0, 5.0)]
-    replication = {"split_half": {"p": 0.004}}
-    return {"n_pairs": n_pairs, "n_units": 16320, "counts": counts, "split_half_r": split, "replication": replication}
+    return {"n_pairs": n_pairs, "n_units": 16320, "counts": counts, "split_half_r": split}
 
 
 @given(observed=st.integers(0, 16320), p99=st.integers(0, 16320), margin=st.floats(1, 100, exclude_min=True))
@@ -45,11 +45,9 @@ def test_split_half_compares_the_median(r, required):
     assert SplitHalf(required).judge(evidence(1, 1, r=r)).supported == (r >= required)
 
 
-def test_split_half_gives_its_p_when_there_is_one():
+def test_split_half_gives_its_p():
     verdict = SplitHalf(0.3).judge(evidence(1, 1))
     assert verdict.record["p"] == 0.004 and str(verdict).endswith("required 0.3, p = 0.004 under sign flips")
-    verdict = SplitHalf(0.3).judge(evidence(1, 1) | {"replication": {"split_half": {"reason": "too few pairs"}}})
-    assert verdict.record["p"] is None and str(verdict).endswith("required 0.3")
 
 
 def test_an_undefined_split_half_is_inconclusive():
@@ -66,3 +64,10 @@ def test_a_claim_that_cannot_fail_properly_is_refused(threshold, margin):
 def test_published_percentages_are_recomputed():
     published = Published(25, 16320, 200, {3.0: PublishedCount(2426, 4.8, 501, 82)}, max_abs_t=7.56)
     assert published.record()["counts"]["3"]["percent"] == 14.9
+
+
+def test_a_hypothesis_declares_known_controls_or_says_so():
+    declared = {"id": "h", "title": "H", "sentence": "s", "contrast": "a minus b", "positive": "a"}
+    assert Hypothesis(**declared).controls == CONTROLS and Hypothesis(**declared, controls=()).controls == ()
+    with pytest.raises(ValueError, match="h: control 'taste' is not known; expected some of familywise, placebo"):
+        Hypothesis(**declared, controls=("placebo", "taste"))

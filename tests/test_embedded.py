@@ -85,7 +85,7 @@ def test_the_adapter_is_small(arrow):
 
 
 def test_a_twin_is_the_class_s_own_initialisation(tiny):
-    twin = untrained_twin(tiny.pipeline, seed=3)
+    twin = untrained_twin(tiny.pipeline, "re-initialised", seed=3)
     torch.manual_seed(3)
     expected = Flux2Transformer2DModel.from_config(tiny.pipeline.transformer.config).state_dict()
     found = twin.transformer.state_dict()
@@ -93,24 +93,38 @@ def test_a_twin_is_the_class_s_own_initialisation(tiny):
     assert twin.text_encoder is tiny.pipeline.text_encoder and twin.vae is tiny.pipeline.vae
 
 
-def test_twins_differ_by_seed_leave_the_model_alone_and_the_random_state(tiny, photos):
+def test_a_shuffled_twin_has_the_model_s_own_values_elsewhere(tiny):
+    original = tiny.pipeline.transformer.state_dict()
+    twin = untrained_twin(tiny.pipeline, "shuffled", seed=3).transformer
+    assert twin.dtype == tiny.pipeline.transformer.dtype and not twin.training
+    for name, found in twin.state_dict().items():
+        assert torch.equal(found.flatten().sort().values, original[name].flatten().sort().values), name
+        if original[name].unique().numel() > 20:
+            assert not torch.equal(found, original[name]), name
+
+
+@pytest.mark.parametrize("kind", ["re-initialised", "shuffled"])
+def test_twins_differ_by_seed_leave_the_model_alone_and_the_random_state(tiny, photos, kind):
     stimuli = [Stimulus("s", FIXED_PROMPT, photos[0])]
     before = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol).mean_square
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
-    twins = [untrained_twin(tiny.pipeline, seed) for seed in (0, 0, 1)]
+    twins = [untrained_twin(tiny.pipeline, kind, seed) for seed in (0, 0, 1)]
     assert torch.rand(1) == expected
     first, again, other = (capture(t, tiny.sites, stimuli, tiny.protocol).mean_square for t in twins)
     assert np.array_equal(first, again) and not np.allclose(first, other)
     assert np.array_equal(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol).mean_square, before)
 
 
-@pytest.mark.parametrize(("name", "option", "expected"), [
-    ("klein-mini", None, 3), ("klein-mini", "1", 1), ("klein-tiny", None, 0), ("klein-tiny", "2", 2)
+@pytest.mark.parametrize(("name", "twins", "controls", "expected"), [
+    ("klein-mini", None, None, 3), ("klein-mini", "1", "all", 1), ("klein-tiny", None, "none", 3),
+    ("FOLDER", None, None, 0), ("FOLDER", None, "all", 3), ("FOLDER", None, "placebo", 0),
+    ("FOLDER", None, "untrained", 3), ("FOLDER", "2", None, 2), ("FOLDER", "0", "all", 0),
 ])  # fmt: skip
-def test_twins_follow_the_option_or_the_model(cache, tmp_path, name, option, expected):
-    assert model(name, cache, tmp_path, twins=option).twins == expected
+def test_twins_follow_the_options_or_the_model(tiny, cache, tmp_path, name, twins, controls, expected):
+    name = str(tiny.source.folder) if name == "FOLDER" else name
+    assert model(name, cache, tmp_path, twins=twins, controls=controls).twins == expected
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])

@@ -45,7 +45,12 @@ def test_per_unit_t_is_scipys(tiny, activations, evaluated):
 def test_the_planted_units_are_found_and_no_others(evaluated):
     found = [int(row["unit"]) for row in read_units(evaluated[1]) if float(row["p_adjusted"]) <= 0.05]
     assert found == list(range(PLANTED))
-    assert evaluated[0]["familywise"] == {"alpha": 0.05, "n_units": PLANTED}
+    record = evaluated[0]["familywise"]
+    assert (record["alpha"], record["n_units"]) == (0.05, PLANTED)
+    assert sorted(unit["unit"] for unit in record["units"]) == found
+    sizes = [abs(unit["t"]) for unit in record["units"]]
+    assert sizes == sorted(sizes, reverse=True) and min(sizes) >= record["critical_t"]
+    assert record["smallest_p"] == min(unit["p_adjusted"] for unit in record["units"])
 
 
 def test_counts_agree_with_the_units_and_add_up(evaluated):
@@ -53,11 +58,38 @@ def test_counts_agree_with_the_units_and_add_up(evaluated):
     for count in record["counts"]:
         beyond = [row for row in rows if abs(float(row["t"])) > count["threshold"]]
         assert count["observed"] == len(beyond) == count["positive"] + count["negative"]
-        assert sum(kind["observed"] for kind in count["by_kind"].values()) == count["observed"]
-        assert sum(kind["units"] for kind in count["by_kind"].values()) == 144
         assert sum(count["null"]["count_flips"]) == count["null"]["flips"] == 2 ** (N_PAIRS - 1)
         key = f"{count['threshold']:g}"
         assert sum(block["beyond"][key] for block in record["blocks"]) == count["observed"]
+
+
+@pytest.mark.parametrize(("partition", "units"), [("channel groups", 144), ("attention heads", 24)])
+@pytest.mark.parametrize("by", ["kind", "stream"])
+def test_shares_by_kind_and_stream_add_up_to_the_counts(evaluated, partition, units, by):
+    record = evaluated[0] if partition == "channel groups" else evaluated[0]["attention_heads"]
+    for count in record["counts"]:
+        rows = [row for row in evaluated[0]["shares"] if (row["partition"], row["by"]) == (partition, by)]
+        rows = [row for row in rows if row["threshold"] == count["threshold"]]
+        assert sum(row["observed"] for row in rows) == count["observed"]
+        assert sum(row["units"] for row in rows) == units
+
+
+def test_shares_by_token_group_pool_that_group_alone(tiny, activations, evaluated):
+    for group in ("prompt", "padding", "noise", "reference"):
+        a, b = split_members(pooled_rms(activations, tiny.groups, (group,)))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            t = np.nan_to_num(ttest_rel(a, b).statistic)
+        rows = [row for row in evaluated[0]["shares"] if (row["partition"], row["value"]) == ("channel groups", group)]
+        assert [row["observed"] for row in rows] == [int((np.abs(t) > threshold).sum()) for threshold in (3, 5)]
+        seen = [unit for unit in tiny.groups.units if unit.stream != "image" or group in ("noise", "reference")]
+        assert rows[0]["units"] == len(seen)
+
+
+def test_a_token_group_without_tokens_has_no_share(tiny, activations):
+    counts = activations.token_counts.copy()
+    counts[:, 3] = 0
+    found = evaluate(Activations(activations.mean_square, counts), tiny.groups, tiny.heads, "exact", 0, 0)[0]["shares"]
+    assert {row["value"] for row in found if row["by"] == "token group"} == {"prompt", "padding", "noise"}
 
 
 def test_effect_sizes_are_percent_of_b_inside_their_intervals(tiny, activations, evaluated):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fixtures.errors import ProbeError
 from fixtures.files import file_sha256
-from fixtures.images import prepare_images
+from fixtures.images import prepare_again, prepare_images
 from fixtures.stimuli import load_stimuli
 
 TEXT = """hypothesis = "h"
@@ -183,3 +183,12 @@ def test_a_png_with_a_broken_chunk_is_named(prepare, stimuli, photos):
     own = replace(stimuli, pairs=(replace(pair, a=replace(pair.a, prompt=None, image=photos[0])),))
     with pytest.raises(ProbeError, match="photo0.png: not a readable image"):
         prepare(own)
+
+
+def test_every_b_is_generated_again_from_another_seed(prepare, stimuli, tiny, tmp_path):
+    first = prepare()
+    arguments = (stimuli, tmp_path / "images", tiny.source, tiny.protocol)
+    again = prepare_again(*arguments, lambda: tiny.pipeline)
+    assert list(again) == ["glass.b"] and again["glass.b"].seed == 9
+    assert again["glass.b"].sha256 != first["glass.b"].sha256 and again["glass.b"].path != first["glass.b"].path
+    assert prepare_again(*arguments, never) == again and prepare(load=never) == first

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from statsmodels.stats.multitest import multipletests
 
 import fixtures.run
+from fixtures.controls.ladder import CONTROLS
 from fixtures.errors import ProbeError
 from fixtures.statistics import held_out_selection, sign_flip_null, split_half_null
 
@@ -100,32 +102,160 @@ def test_supported_passes_and_refuted_fails_with_its_figures(project):
     assert decided["test_supported"]["verdict"] == "supported" and decided["test_refuted"]["verdict"] == "refuted"
 
 
-def test_untrained_twins_stand_beside_the_claim_and_do_not_decide_it(project):
-    run(project)
-    alone = {name: claim["observed"] for name, claim in claims(project).items()}
-    assert results(project)["hypotheses"][0]["comparisons"] == []
-    run(project, "--twins", "2")
-    hypothesis = results(project)["hypotheses"][0]
-    rows = hypothesis["comparisons"]
-    assert [(row["kind"], row["seed"], row["n_pairs"]) for row in rows] == [("untrained twin", n, 10) for n in (0, 1)]
-    assert rows[0]["counts"] != rows[1]["counts"] and rows[0]["counts"][0]["observed"] > 0
-    assert rows[0]["activations"]["key"] != rows[1]["activations"]["key"] and rows[0]["activations"]["made_with"]
-    assert {name: claim["observed"] for name, claim in claims(project).items()} == alone
-    page = (project.path / "reports/latest/report.html").read_text()
-    assert "Side by side" in page and "untrained twin (seed 1)" in page
+CONTROL = """
+
+def test_control(control):
+    assert control.passed, control
+"""
+PLACEBO = PAIR.replace("[[pairs]]", "[[placebo]]").replace('"p{number}"', '"q{number}"')
+
+
+@pytest.fixture
+def ladder(project):
+    """The toy project with controls: a constant change of wording, and a placebo that is another of the same kind."""
+    write(project, "probes/test_toy.py", PROBE + CONTROL)
+    placebo = "".join(
+        PLACEBO.format(number=n, a=f"a dog runs in the park {n}", b=f"four different short words on painting {n}")
+        for n in range(10)
+    )
+    write(project, "stimuli/toy.toml", STIMULI + pairs(10) + placebo)
+    return project
+
+
+def controls(project, folder="reports/latest"):
+    return {control["id"]: control for control in results(project, folder)["hypotheses"][0]["controls"]}
+
+
+def test_every_control_is_a_test_with_its_verdict_and_evidence(ladder):
+    outcome = run(ladder)
+    found = controls(ladder)
+    assert list(found) == list(CONTROLS)
+    passed = [name for name, control in found.items() if control["verdict"] == "passed"]
+    failed = [name for name, control in found.items() if control["verdict"] == "failed"]
+    assert {"placebo", "untrained"} <= {*failed, *(n for n in found if found[n]["verdict"] == "not evaluated")}
+    outcome.assert_outcomes(passed=1 + len(passed), failed=1 + len(failed), skipped=7 - len(passed) - len(failed))
+    assert all(control["test"] == f"probes/test_toy.py::test_control[{name}]" for name, control in found.items())
+    assert all(control["reason"] for control in found.values())
+    hypothesis = results(ladder)["hypotheses"][0]
+    assert hypothesis["statement"]["represents"] is False and hypothesis["stimuli"]["placebo"][0]["id"] == "q0"
+    assert [kind["kind"] for kind in found["untrained"]["evidence"]["kinds"]] == ["re-initialised", "shuffled"]
+    assert found["replication"]["evidence"]["second_seed"]["seed"] == 1
+    page = (ladder.path / "reports/latest/report.html").read_text()
+    assert "test_control[placebo]" in page and found["familywise"]["number"] in page
+
+
+def test_a_second_run_captures_nothing_for_the_controls_either(ladder, monkeypatch):
+    run(ladder)
+    before = controls(ladder)
+    for name in ("capture", "measure_inputs", "match_change"):
+        monkeypatch.setattr(f"fixtures.measurement.{name}", lambda *arguments: 1 / 0)
+    run(ladder)
+    after = controls(ladder)
+    for record in (before, after):
+        for kind in record["untrained"]["evidence"]["kinds"]:
+            for twin in kind["twins"]:
+                twin.pop("activations")
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"), [("none", []), ("held_out,familywise", ["familywise", "held_out"]), ("all", list(CONTROLS))]
+)
+def test_controls_are_chosen_by_an_option(ladder, option, expected):
+    run(ladder, "--controls", option, "--twins", "0")
+    data = results(ladder)
+    assert list(controls(ladder)) == expected and data["run"]["complete"] is True
+    assert data["hypotheses"][0]["statement"]["represents"] is False
+    if option == "all":
+        assert controls(ladder)["untrained"]["verdict"] == "not evaluated"
+        assert "--twins 3" in controls(ladder)["untrained"]["reason"]
+
+
+def test_a_hypothesis_declares_which_controls_apply(ladder):
+    write(ladder, "probes/test_toy.py", (PROBE + CONTROL).replace('"left")', '"left", controls=("held_out",))'))
+    run(ladder)
+    assert list(controls(ladder)) == ["held_out"]
+
+
+def test_without_a_placebo_or_with_few_pairs_a_control_is_not_evaluated(ladder):
+    write(ladder, "stimuli/toy.toml", STIMULI + pairs(10))
+    run(ladder, "--controls", "placebo")
+    assert "declares no placebo" in controls(ladder)["placebo"]["reason"]
+    write(ladder, "stimuli/toy.toml", STIMULI + pairs(7))
+    run(ladder, "--controls", "placebo,held_out")
+    assert {control["verdict"] for control in controls(ladder).values()} == {"not evaluated"}
+    assert "7 pairs, at least 8 are needed" in controls(ladder)["held_out"]["reason"]
+
+
+def test_a_probe_without_an_exceedance_claim_has_nothing_to_decide_controls_at(ladder):
+    write(ladder, "probes/test_toy.py", PROBE.split("@pytest.mark")[0] + CONTROL.replace("control.passed, c", "c"))
+    run(ladder, "--controls", "held_out")
+    folder = next((ladder.path / "reports").glob("2*"))
+    assert "no exceedance claim" in controls(ladder, folder)["held_out"]["reason"]
+
+
+def test_a_control_that_is_selected_alone_knows_the_claims_of_its_file(ladder):
+    outcome = run(ladder, probes="probes/test_toy.py::test_control[held_out]")
+    assert outcome.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    folder = max((ladder.path / "reports").glob("2*"))
+    assert controls(ladder, folder)["held_out"]["verdict"] in ("passed", "failed")
 
 
 @pytest.mark.parametrize("error", [ProbeError, torch.OutOfMemoryError, MemoryError, RuntimeError])
-def test_a_twin_that_cannot_be_measured_is_not_evaluated_and_keeps_the_claim(project, monkeypatch, error):
+def test_a_twin_that_cannot_be_measured_leaves_its_control_not_evaluated(ladder, monkeypatch, error):
     def fail(*arguments):
         raise error("no room for a twin")
 
     monkeypatch.setattr("fixtures.model.untrained_twin", fail)
-    run(project, "--twins", "1", "--seed", "41")
-    assert claims(project)["test_supported"]["verdict"] == "supported"
-    row = results(project)["hypotheses"][0]["comparisons"][0]
-    assert row["counts"] is None and "no room for a twin" in row["reason"]
-    assert "no room for a twin" in (project.path / "reports/latest/report.html").read_text()
+    run(ladder, "--controls", "untrained", "--seed", "41")
+    assert claims(ladder)["test_supported"]["verdict"] == "supported"
+    control = controls(ladder)["untrained"]
+    assert control["verdict"] == "not evaluated" and "no room for a twin" in control["reason"]
+
+
+def test_a_control_that_breaks_is_an_error_and_keeps_the_rest(ladder, monkeypatch):
+    def fail(*arguments):
+        raise ProbeError("the noise is gone")
+
+    monkeypatch.setattr("fixtures.measurement.Measurement.second_differences", fail)
+    outcome = run(ladder, "--controls", "replication,held_out")
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED and outcome.parseoutcomes()["errors"] == 1
+    found = controls(ladder, max((ladder.path / "reports").glob("2*")))
+    assert (found["replication"]["verdict"], found["replication"]["reason"]) == ("not evaluated", "the noise is gone")
+    assert found["held_out"]["verdict"] != "not evaluated"
+
+
+def test_a_control_test_that_does_not_assert_does_not_pass(ladder):
+    write(ladder, "probes/test_toy.py", PROBE + CONTROL.replace("assert control.passed, control", "pass"))
+    outcome = run(ladder, "--controls", "untrained")
+    outcome.assert_outcomes(passed=1, failed=2)
+    outcome.stdout.fnmatch_lines(["*its control is failed: it must assert control.passed*"])
+
+
+def test_a_failed_control_on_record_is_expected(ladder):
+    run(ladder, "--controls", "untrained")
+    weights = results(ladder)["model"]["weights_sha256"]
+    record = (
+        f'[[model]]\nname = "klein-tiny"\nweights_sha256 = "{weights}"\n[model.controls.toy]\nuntrained = "failed"\n'
+    )
+    write(ladder, "probes/known_verdicts.toml", record)
+    run(ladder, "--controls", "untrained").assert_outcomes(passed=1, failed=1, xfailed=1)
+    assert controls(ladder)["untrained"]["recorded"] == "failed"
+    run(ladder, "--controls", "untrained", "--strict-claims").assert_outcomes(passed=1, failed=2)
+    write(ladder, "probes/known_verdicts.toml", record.replace('"failed"', '"refuted"'))
+    outcome = run(ladder, "--controls", "untrained")
+    outcome.stdout.fnmatch_lines(["*toy, untrained is 'refuted'; only 'failed' is recorded in controls.*"])
+
+
+def test_holm_corrects_over_the_claims_of_the_run(project):
+    write(project, "probes/test_other.py", PROBE.replace('"toy"', '"other"'))
+    write(project, "stimuli/other.toml", (STIMULI + pairs(10)).replace('"toy"', '"other"'))
+    run(project)
+    data = results(project)
+    decided = [claim for hypothesis in data["hypotheses"] for claim in hypothesis["claims"]]
+    assert data["multiple_testing"] == {"method": "holm", "n": 4}
+    expected = multipletests([claim["p"] for claim in decided], method="holm")[1]
+    assert [claim["p_holm"] for claim in decided] == list(expected)
 
 
 def test_results_hold_what_decides_the_numbers(project):
@@ -378,7 +508,9 @@ def test_a_known_verdict_that_is_no_refutation_is_an_error(project):
     run(project)
     known(project, "refutd")
     outcome = run(project)
-    outcome.stdout.fnmatch_lines(["*known_verdicts.toml: toy, count_t5 is 'refutd'; only 'refuted' is recorded.*"])
+    outcome.stdout.fnmatch_lines(
+        ["*known_verdicts.toml: toy, count_t5 is 'refutd'; only 'refuted' is recorded in verdicts.*"]
+    )
     assert outcome.ret == 1
 
 
@@ -399,7 +531,7 @@ def test_a_claim_without_a_hypothesis_is_a_usage_error(project):
     write(project, "probes/test_toy.py", PROBE.replace("HYPOTHESIS =", "OTHER ="))
     outcome = run(project)
     assert outcome.ret == pytest.ExitCode.USAGE_ERROR
-    outcome.stderr.fnmatch_lines(["*a claim needs HYPOTHESIS = Hypothesis(...)*"])
+    outcome.stderr.fnmatch_lines(["*a claim or control needs HYPOTHESIS = Hypothesis(...)*"])
 
 
 def test_a_claim_beyond_another_threshold_needs_it_declared(project):
@@ -441,16 +573,16 @@ def test_hostile_stimuli_are_escaped(project):
 
 KILLED = """
 import os, signal
-import fixtures.run as run
+import fixtures.measurement as measurement
 
-whole = run.capture
+whole = measurement.capture
 
 def killed(pipeline, sites, stimuli, protocol, progress):
     def die(done, total):
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(pipeline, sites, stimuli, protocol, die)
 
-run.capture = killed
+measurement.capture = killed
 pytest_plugins = ["fixtures.plugin"]
 """
 

@@ -5,48 +5,60 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.capture import capture
+from fixtures.activations import Activations
+from fixtures.claims import Exceedance
+from fixtures.controls.rungs import evaluate_control
 from fixtures.evidence import evaluate
-from fixtures.images import prepare_images
+from fixtures.measurement import Measurement
 from fixtures.model import Model
-from fixtures.run import presentation_order
 from fixtures.settings import resolve_settings
 from fixtures.stimuli import load_stimuli
+from fixtures.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
+NULL = ("exact", 0, 0)
 
 
-def claims():
-    """The claims of the probe of the drawings."""
+def probe():
+    """The hypothesis and the claims of the probe of the drawings."""
     spec = spec_from_file_location("probe", ROOT / "probes" / "test_arrow_of_time_rendered.py")
-    probe = module_from_spec(spec)
-    spec.loader.exec_module(probe)
-    tests = [test for name, test in vars(probe).items() if name.startswith("test_")]
-    return [mark.args[0] for test in tests for mark in test.pytestmark if mark.name == "claim"]
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    marks = [mark for test in vars(module).values() for mark in getattr(test, "pytestmark", ()) if mark.name == "claim"]
+    return module.HYPOTHESIS, [mark.args[0] for mark in marks]
 
 
-def verdicts(name, cache, tmp_path, twin=None):
-    """Verdicts of the probe's claims on a model or on its untrained twin."""
+def measurement(name, cache, tmp_path) -> Measurement:
     settings = resolve_settings({"model": name, "store": str(cache), "device": "cpu"}, {}, ROOT, environment={})
-    model = Model(settings)
     stimuli = load_stimuli(ROOT / "stimuli" / "arrow_of_time_rendered.toml")
-    images = prepare_images(stimuli, tmp_path, model.source, model.protocol, lambda: model.pipeline)
-    sequence = [stimulus for stimulus, _ in presentation_order(stimuli, images)]
-    pipeline = model.pipeline if twin is None else model.twin(twin)
-    activations = capture(pipeline, model.sites, sequence, model.protocol)
-    evidence, _ = evaluate(activations, model.groups, model.heads, "exact", 0, 0)
-    return [claim.judge(evidence) for claim in claims()]
+    store = Store(settings.store)
+    return Measurement(
+        probe()[0], stimuli, Model(settings), store, settings, tmp_path, lambda what: lambda done, total: None
+    )
+
+
+def record(measured: Measurement, activations: Activations) -> dict:
+    return evaluate(activations, measured.model.groups, measured.model.heads, *NULL)[0]
 
 
 @pytest.mark.slow
-def test_a_model_that_was_taught_the_arrow_of_time_is_found(cache, tmp_path):
-    found = verdicts("klein-mini+arrow", cache, tmp_path)
-    assert [verdict.outcome for verdict in found] == ["supported", "supported"], found
-    assert found[0].record["p"] < 1e-4
+def test_a_model_that_was_taught_the_arrow_of_time_climbs_to_where_darkening_does_as_much(cache, tmp_path):
+    measured = measurement("klein-mini+arrow", cache, tmp_path)
+    evidence = record(measured, measured.activations)
+    claims = probe()[1]
+    assert [claim.judge(evidence).outcome for claim in claims] == ["supported", "supported"]
+    assert claims[0].judge(evidence).record["p"] < 1e-4
+    assert all(isinstance(claim, Exceedance) for claim in claims)
+    outcomes = {name: evaluate_control(name, measured, evidence, claims, NULL) for name in measured.hypothesis.controls}
+    assert [name for name, outcome in outcomes.items() if not outcome.passed] == ["placebo"], outcomes
+    sets = {row["name"]: row["beaten"] for row in outcomes["placebo"].evidence["sets"]}
+    assert sets == {"brightness": False, "scale": True, "crop": True, "mirror": True}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("twin", [None, 0, 1, 2])
+@pytest.mark.parametrize("twin", [None, ("re-initialised", 0), ("re-initialised", 1), ("shuffled", 0)])
 def test_a_model_that_was_taught_to_copy_is_not_and_neither_are_untrained_twins(cache, tmp_path, twin):
-    found = verdicts("klein-mini", cache, tmp_path, twin)
-    assert [verdict.outcome for verdict in found] == ["refuted", "refuted"], found
+    measured = measurement("klein-mini", cache, tmp_path)
+    activations = measured.twin_activations(*twin)[0] if twin else measured.activations
+    verdicts = [claim.judge(record(measured, activations)).outcome for claim in probe()[1]]
+    assert verdicts == ["refuted", "refuted"]

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures.controls.ladder import CONTROLS
 from fixtures.errors import ProbeError
 from fixtures.settings import OPTIONS, resolve_settings
 
@@ -42,6 +43,7 @@ def test_flags_take_truth_values_from_the_environment(text):
         ({"null": "fast"}, {}, "--null: 'fast' is not known; expected one of exact, monte-carlo, published"),
         ({"dtype": "int8"}, {}, "--dtype: 'int8' is not known"),
         ({"resolution": "100"}, {}, "--resolution 100: expected a multiple of 16"),
+        ({"controls": "placebo,taste"}, {}, "--controls: 'taste' is not known; expected all, none or a list of"),
         ({"permutations": "10"}, {}, "--permutations: '10' is not valid; expected a whole number from 200 to"),
         ({}, {"PROBES_REFRESH": "maybe"}, "PROBES_REFRESH: 'maybe' is not a truth value"),
         ({}, {"PROBES_NULL": "fast"}, "PROBES_NULL: 'fast' is not known"),
@@ -50,3 +52,17 @@ def test_flags_take_truth_values_from_the_environment(text):
 def test_a_bad_value_names_the_option_and_its_place(command_line, environment, message):
     with pytest.raises(ProbeError, match=message):
         resolve_settings(command_line, {}, ROOT, environment)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "shown"),
+    [
+        (None, None, None),
+        ("all", CONTROLS, ",".join(CONTROLS)),
+        ("none", (), "none"),
+        ("placebo, held_out", ("placebo", "held_out"), "placebo,held_out"),
+    ],
+)
+def test_controls_are_all_none_or_a_list(text, expected, shown):
+    settings = resolve_settings({"controls": text}, {}, ROOT, {})
+    assert settings.controls == expected and settings.record()["controls"]["value"] == shown

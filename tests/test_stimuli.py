@@ -39,9 +39,36 @@ def test_reference_prompt_pairs_have_one_reference(tmp_path):
     assert load(tmp_path, head + PAIR).reference.prompt == "A kitchen."
 
 
+PLACEBO = PAIR.replace("[[pairs]]", "[[placebo]]").replace("one", "two").replace("left", "up").replace("right", "down")
+IMAGES = HEAD.replace("prompt_pairs", "image_pairs") + 'prompt = "Describe."\nimage_seed = 7\n'
+
+
+def test_a_placebo_is_pairs_of_prompts_or_changes_of_images(tmp_path):
+    stimuli = load(tmp_path, HEAD + PAIR + PLACEBO)
+    assert [(pair.id, pair.a.prompt) for pair in stimuli.placebo] == [("two", "up")] and stimuli.changes == ()
+    assert [pair.id for pair, _, _ in stimuli.members()] == ["one", "one"]
+    stimuli = load(tmp_path, IMAGES + 'placebo = ["seed", "mirror"]\n' + PAIR)
+    assert (stimuli.changes, stimuli.placebo) == (("seed", "mirror"), ())
+    assert (load(tmp_path, HEAD + PAIR).placebo, load(tmp_path, IMAGES + PAIR).changes) == ((), ())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (HEAD + PAIR + PLACEBO.replace("two", "one"), r"placebo pair 1 \(one\): field 'id' is also the id of pair 1"),
+        (
+            HEAD + PAIR + PLACEBO.replace("up", "left"),
+            r"placebo pair 1 .*: field 'a' is the same stimulus as a of pair 1",
+        ),
+        (
+            HEAD + PAIR + PLACEBO + PLACEBO.replace("two", "three").replace("up", "x").replace("down", "y"),
+            "has 2 pairs",
+        ),
+        (HEAD + 'placebo = ["mirror"]\n' + PAIR, "field 'placebo' is not a list of"),
+        (IMAGES + PAIR + PLACEBO, "field 'placebo' is .*; expected a list of seed, brightness, scale, crop, mirror"),
+        (IMAGES + "placebo = []\n" + PAIR, r"field 'placebo' is \[\]; expected a list of"),
+        (IMAGES + 'placebo = ["blur"]\n' + PAIR, r"field 'placebo' is \['blur'\]; expected a list of"),
+        (IMAGES + 'placebo = ["crop", "crop"]\n' + PAIR, "expected each kind once"),
         ("x = [", "h.toml: not valid TOML"),
         (PAIR, "h.toml: field 'presentation' is missing"),
         (HEAD, "h.toml: field 'pairs' is missing"),
@@ -75,6 +102,13 @@ def test_a_missing_file_and_a_missing_image_are_named(tmp_path):
     head = HEAD.replace("prompt_pairs", "image_pairs") + 'prompt = "Describe."\nimage_seed = 7\n'
     with pytest.raises(ProbeError, match=r"pair 1 \(one\): field 'a' names the image .*gone.png, which does not exist"):
         load(tmp_path, head + PAIR.replace('"left"', '{ image = "gone.png" }'))
+
+
+def test_another_seed_is_no_placebo_of_images_that_nobody_generates(tmp_path):
+    (tmp_path / "mine.png").touch()
+    own = PAIR.replace('"right"', '{ image = "mine.png" }')
+    with pytest.raises(ProbeError, match="field 'placebo' has 'seed', but not every b is generated"):
+        load(tmp_path, IMAGES + 'placebo = ["seed"]\n' + own)
 
 
 def test_an_image_seed_is_needed_for_what_is_generated_and_refused_where_nothing_is_shown(tmp_path):

@@ -1,5 +1,6 @@
 import multiprocessing
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -48,6 +49,22 @@ def test_what_is_stored_comes_back_bit_by_bit(tmp_path, key, seed, stimuli):
     written, _ = store.get(key, lambda: make(seed, stimuli), refresh=True)
     read, stored = store.get(key, never)
     assert stored["from_store"] and same(read, written) and read.mean_square.dtype == np.float32
+
+
+@dataclass(frozen=True)
+class Other:
+    numbers: np.ndarray
+    name: np.ndarray
+
+
+def test_any_dataclass_of_arrays_is_stored_and_none_is_taken_for_another(store):
+    value = Other(np.arange(6.0).reshape(2, 3), np.array([True, False]))
+    store.get(KEY, lambda: value, kind=Other)
+    found, stored = store.get(KEY, never, kind=Other)
+    assert stored["from_store"] and np.array_equal(found.numbers, value.numbers)
+    assert np.array_equal(found.name, value.name) and found.name.dtype == bool
+    found, stored = store.get(KEY, make)
+    assert not stored["from_store"] and same(found, make())
 
 
 def test_an_entry_remembers_what_it_was_made_with(store):

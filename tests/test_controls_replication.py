@@ -1,0 +1,115 @@
+"""Rungs 7 and 8: figures agree with the statistics, the pair that carries an effect is named, few pairs are said so."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fixtures.claims import Exceedance
+from fixtures.controls.replication import held_out, null_record, replication
+from fixtures.statistics import exceeds, held_out_selection, paired_t, sign_flip_null, split_half_null
+
+PAIRS, UNITS = 14, 60
+IDS = [f"p{number}" for number in range(PAIRS)]
+CATEGORIES = ["even" if number % 2 == 0 else "odd" for number in range(PAIRS)]
+CLAIMS = (Exceedance(3.0, 2.0), Exceedance(5.0, 2.0))
+NULL = ("exact", 0, 0)
+
+
+def replicate(differences, pairs=IDS, categories=CATEGORIES, second=None, claims=CLAIMS):
+    second = differences if second is None else second
+    split = {"null": null_record(split_half_null(differences, seed=2))} if len(differences) >= 4 else None
+    return replication(differences, pairs, categories, second, 7, split, claims, (3.0, 5.0), NULL)
+
+
+@pytest.fixture(scope="module")
+def responding():
+    """A third of the units respond to every pair."""
+    differences = np.random.default_rng(5).normal(size=(PAIRS, UNITS))
+    differences[:, : UNITS // 3] += 1.6
+    return differences
+
+
+@pytest.fixture(scope="module")
+def pulled(responding):
+    """The last pair pulls hard the other way."""
+    differences = responding.copy()
+    differences[-1, : UNITS // 3] -= 6
+    return differences
+
+
+def beyond(differences, threshold):
+    return int(exceeds(paired_t(differences), threshold, len(differences)).sum())
+
+
+def test_an_effect_in_every_pair_replicates(responding):
+    outcome = replicate(responding)
+    assert outcome.passed and outcome.number == "4 of 4 checks" and outcome.p <= 0.05, outcome
+    assert held_out(responding, seed=2).passed
+
+
+def test_noise_does_not():
+    noise = np.random.default_rng(8).normal(size=(PAIRS, UNITS))
+    outcome = replicate(noise)
+    assert outcome.verdict == "failed" and "other noise" in outcome.reason
+    assert held_out(noise, seed=0).verdict == "failed"
+
+
+def test_an_effect_of_one_noise_sample_does_not(responding):
+    noise = np.random.default_rng(8).normal(size=(PAIRS, UNITS))
+    outcome = replicate(responding, second=noise)
+    assert outcome.verdict == "failed" and outcome.number == "3 of 4 checks" and "fails: other noise" in outcome.reason
+    found = outcome.evidence["second_seed"]
+    assert found["seed"] == 7 and abs(found["t_correlation"]) < 0.5
+    assert found["counts"][0]["observed"] == beyond(noise, 3.0)
+
+
+def test_an_effect_of_one_category_does_not():
+    differences = np.random.default_rng(3).normal(size=(24, UNITS))
+    differences[:8, :40] += 5
+    outcome = replicate(differences, [f"p{n}" for n in range(24)], ["strong"] * 8 + ["weak"] * 8 + ["none"] * 8)
+    entry = outcome.evidence["without_one_category"]
+    assert outcome.verdict == "failed" and "without any one category" in outcome.reason
+    assert entry["counts"][0]["smallest_without"] == "strong" and entry["p"] > 0.05
+
+
+def test_the_pair_that_pulls_the_other_way_is_named(pulled):
+    evidence = replicate(pulled).evidence["without_one_pair"]
+    for entry in evidence["counts"]:
+        counts = [beyond(np.delete(pulled, pair, axis=0), entry["threshold"]) for pair in range(PAIRS)]
+        assert entry["observed"] == beyond(pulled, entry["threshold"])
+        assert (entry["smallest"], entry["smallest_without"]) == (min(counts), IDS[int(np.argmin(counts))])
+    first = evidence["counts"][0]
+    assert first["most_influential"] == "p13" and first["change"] > 0
+    kept = np.delete(pulled, IDS.index(first["smallest_without"]), axis=0)
+    assert evidence["p"] == sign_flip_null(kept, (3.0,)).counts[0].p
+
+
+def test_categories_are_left_out_whole(pulled):
+    entry = replicate(pulled).evidence["without_one_category"]["counts"][0]
+    counts = {name: beyond(pulled[[c != name for c in CATEGORIES]], 3.0) for name in ("even", "odd")}
+    assert entry["smallest"] == min(counts.values()) == counts[entry["smallest_without"]]
+
+
+def test_held_out_selection_is_that_of_the_statistics(pulled):
+    expected, outcome = held_out_selection(pulled, seed=2), held_out(pulled, seed=2)
+    assert (outcome.evidence["observed"], outcome.p) == (expected.observed, expected.p)
+
+
+def test_one_category_leaves_it_open_unless_something_else_fails(responding):
+    outcome = replicate(responding, categories=["one"] * PAIRS)
+    assert outcome.verdict == "not evaluated" and "without any one category" in outcome.reason
+    assert set(outcome.evidence["without_one_category"]) == {"reason"}
+    noise = np.random.default_rng(8).normal(size=(PAIRS, UNITS))
+    assert replicate(noise, categories=["one"] * PAIRS).verdict == "failed"
+
+
+def test_three_pairs_are_too_few(responding):
+    assert held_out(responding[:3], seed=0).verdict == "not evaluated"
+    evidence = replicate(responding[:3], IDS[:3], ["one", "one", "two"]).evidence
+    assert "cannot be halved" in evidence["split_half"]["reason"]
+
+
+def test_the_records_are_plain_json(pulled):
+    for outcome in (replicate(pulled), held_out(pulled, seed=0)):
+        assert json.loads(json.dumps(vars(outcome), allow_nan=False)) == vars(outcome)
