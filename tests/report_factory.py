@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from fixtures.controls.ladder import statement
+
 # blocks and channel groups: joint blocks, groups in each, single blocks, attention groups and MLP groups in each
 GEOMETRIES = {"small": (2, 8, 4, 8, 24), "full": (5, 192, 20, 192, 576)}
 PUBLISHED = {
@@ -27,19 +29,51 @@ PROMPTS = (
     "A park bench in autumn; Mira walks past Tomas and the fallen bicycle",
 )
 
-
+NULL_FIGURES = {"p50": 0.0, "permutations": 1000}
 REPLICATION = {
-    "split_half": {"halves": 100, "selected": None, "observed": 0.41, "p": 0.002, "p50": 0.0, "p99": 0.2},
-    "held_out": {"splits": 200, "selected": 16, "observed": 2.34, "p": 0.004, "p50": 0.0, "p99": 1.2},
+    "split_half": {"halves": 100, "observed": 0.41, "p": 0.002, "p99": 0.2} | NULL_FIGURES,
     "without_one_pair": {
         "counts": [
             {"threshold": 3.0, "observed": 40, "smallest": 33, "smallest_without": "p1"}
             | {"most_influential": "p2", "change": 9},
             {"threshold": 5.0, "observed": 0, "smallest": 0, "smallest_without": "p0"}
             | {"most_influential": "p0", "change": 0},
-        ]
+        ],
+        "p": 0.001,
     },
     "without_one_category": {"reason": "only one category"},
+    "second_seed": {
+        "seed": 1,
+        "counts": [{"threshold": 3.0, "observed": 38, "p99": 9, "max": 31, "p": 0.001, "required": 21.6}],
+        "t_correlation": 0.83,
+    },
+}
+HELD_OUT = {"splits": 200, "selected": 16, "observed": 2.34, "p": 0.004, "p99": 1.2} | NULL_FIGURES
+CALIBRATION = {
+    "model": "klein-tiny",
+    "seed": 0,
+    "rows": [
+        {"name": "A/A pairs", "what": "Both members show the same state; the null must reject at its level."}
+        | {"n": 200, "observed": 0.03, "bound": 0.05, "at_most": True, "ok": True, "detail": "6 of 200 at p ≤ 0.05"},
+        {"name": "planted effect", "what": "An effect of d = 1 in 14 units; it must be found."}
+        | {"n": 200, "observed": 0.91, "bound": 0.95, "at_most": False, "ok": False, "detail": "182 of 200"},
+        {"name": "placebo of another size", "what": "The control must not be evaluated."}
+        | {"n": 50, "observed": 0.0, "bound": 0.05, "at_most": True, "ok": True, "detail": ""},
+    ],
+    "power": {
+        "n_pairs": 25,
+        "n_units": 144,
+        "n_planted": 14,
+        "runs": 200,
+        "effects": [0.2, 0.4, 0.6, 0.8, 1.0],
+        "curves": [
+            {"name": "more units beyond |t| = 3 than chance", "power": [0.06, 0.38, 0.82, 0.97, 1.0]}
+            | {"d80": 0.59, "d95": 0.77},
+            {"name": "a planted unit found family-wise", "power": [0.02, 0.2, 0.61, 0.93, 0.99]}
+            | {"d80": 0.72, "d95": 0.86},
+            {"name": "held-out selection", "power": [0.05, 0.3, 0.7, 0.9, 0.98], "d80": 0.7, "d95": None},
+        ],
+    },
 }
 
 
@@ -72,6 +106,12 @@ def make_results(folder: Path, geometry: str = "small", n_pairs: int = 8, streng
     ]
     hypotheses[1]["claims"][0] |= {"verdict": "refuted", "recorded": "refuted"}
     hypotheses[1]["claims"][1] |= {"verdict": "inconclusive", "reason": "8 pairs are too few to decide"}
+    correction = correct(hypotheses)
+    hypotheses[0]["controls"] = make_controls(hypotheses[0], failed="placebo", not_evaluated="untrained")
+    hypotheses[1]["controls"] = make_controls(hypotheses[1], failed="familywise", not_evaluated="confounds")[:5]
+    hypotheses[2]["controls"] = make_controls(hypotheses[2])
+    for hypothesis in hypotheses:
+        hypothesis["statement"] = statement(hypothesis)
     results = {
         "schema": 1,
         "run": {
@@ -117,6 +157,8 @@ def make_results(folder: Path, geometry: str = "small", n_pairs: int = 8, streng
             "packages": {"torch": "2.9", "diffusers": "0.42"},
         },
         "hypotheses": hypotheses,
+        "multiple_testing": correction,
+        "calibration": CALIBRATION,
     }
     (folder / "results.json").write_text(json.dumps(results))
     return results
@@ -133,7 +175,7 @@ def make_hypothesis(folder, name, presentation, geometry, n_pairs, strength, fli
     signs = rng.choice((-1.0, 1.0), size=(flips, n_pairs))
     signs[0] = 1
     null_t = np.abs(np.concatenate([flipped_t(d, part) for part in np.array_split(signs, max(1, flips // 250))]))
-    counts = [make_count(t, null_t, threshold, units) for threshold in (3.0, 5.0)]
+    counts = [make_count(t, null_t, threshold) for threshold in (3.0, 5.0)]
     largest = null_t.max(axis=1)
     file = f"{name}.units.csv.gz"
     write_units(folder / file, units, d, t, rng)
@@ -187,13 +229,9 @@ def make_hypothesis(folder, name, presentation, geometry, n_pairs, strength, fli
             for block, here in of_block.items()
         ],
         "attention_heads": heads,
-        "replication": REPLICATION,
+        "shares": make_shares(t, units),
         "comparisons": [
-            {"kind": "subset", "name": "seen in training", "seed": None, "n_pairs": 5, "counts": compared(counts, 2)},
-            {"kind": "untrained twin", "name": "untrained twin 1", "seed": 0, "n_pairs": n_pairs}
-            | {"counts": compared(counts, 3)},
-            {"kind": "untrained twin", "name": "untrained twin 2", "seed": 1, "n_pairs": n_pairs}
-            | {"counts": None, "reason": "no memory for a twin"},
+            {"kind": "subset", "name": "seen in training", "seed": None, "n_pairs": 5, "counts": compared(counts, 2)}
         ],
         "units_file": file,
         "reason": None,
@@ -210,6 +248,7 @@ def make_hypothesis(folder, name, presentation, geometry, n_pairs, strength, fli
             "required": 0.3,
             "null": None,
             "p": None,
+            "p_holm": None,
             "ratio": None,
             "margin": None,
             "verdict": "supported" if np.median(r) >= 0.3 else "refuted",
@@ -242,7 +281,7 @@ def not_evaluated(name: str = "self_reference") -> dict:
         "kind": "exceedance",
         "sentence": "More units than chance tell self-reference from reference to another.",
         "threshold": 3.0,
-        **dict.fromkeys(("observed", "required", "null", "p", "ratio", "margin", "recorded")),
+        **dict.fromkeys(("observed", "required", "null", "p", "p_holm", "ratio", "margin", "recorded")),
         "verdict": "not evaluated",
         "reason": "stimuli/self_reference.toml is missing: write it, or leave the probe out",
     }
@@ -254,7 +293,143 @@ def not_evaluated(name: str = "self_reference") -> dict:
         "card": None,
         "reason": claim["reason"],
         "claims": [claim],
+        "controls": [
+            {"id": "placebo", "test": f"probes/test_{name}.py::test_control[placebo]", "verdict": "not evaluated"}
+            | {"number": "", "p": None, "reason": claim["reason"], "recorded": None, "evidence": {}}
+        ],
     }
+
+
+def correct(hypotheses: list[dict]) -> dict:
+    """Holm's correction over all exceedance claims, written into them; returns its record."""
+    claims = [claim for entry in hypotheses for claim in entry["claims"] if claim["kind"] == "exceedance"]
+    claims = sorted((claim for claim in claims if claim["p"] is not None), key=lambda claim: claim["p"])
+    last = 0.0
+    for rank, claim in enumerate(claims):
+        last = claim["p_holm"] = max(last, min(1.0, claim["p"] * (len(claims) - rank)))
+    return {"method": "holm", "n": len(claims)}
+
+
+def make_shares(t: np.ndarray, units: list[dict]) -> list[dict]:
+    """Units beyond each threshold by kind, stream and token group, for both partitions."""
+    entries = []
+    for partition, size in (("channel groups", 1), ("attention heads", 8)):
+        for by, value, members in (
+            *(("kind", kind, [unit["kind"] == kind for unit in units]) for kind in ("attention", "mlp")),
+            *(("stream", stream, [unit["stream"] == stream for unit in units]) for stream in ("image", "text+image")),
+            *(("token group", group, [True] * len(units)) for group in ("prompt", "padding", "noise")),
+        ):
+            for threshold in (3.0, 5.0):
+                beyond = int((np.abs(t[members]) > threshold).sum()) // size
+                entry = {"partition": partition, "by": by, "value": value, "threshold": threshold}
+                entries.append(entry | {"observed": beyond, "units": sum(members) // size})
+    return entries
+
+
+def make_controls(hypothesis: dict, failed: str = "", not_evaluated: str = "") -> list[dict]:
+    """All seven controls of an evaluated hypothesis, passed but for those named."""
+    counts = hypothesis["counts"]
+    adjusted = [
+        entry | {"converted": entry["threshold"] + 0.06, "p99": entry["p99"] // 4, "required": entry["p99"] // 4 * 1.5}
+        for entry in compared(counts, 2)
+    ]
+    regression = {"adjusted": adjusted, "df": 23, "intercept_left": 0.8}
+    top = [unit for unit in make_units("small") if unit["kind"] == "mlp"][:12]
+    evidence = {
+        "familywise": {
+            "alpha": 0.05,
+            "critical_t": 4.87,
+            "n_units": 31,
+            "units": [
+                {"unit": n, **unit, "t": 8.1 - 0.2 * n, "p_adjusted": 0.001 * (n + 1)} for n, unit in enumerate(top)
+            ],
+        },
+        "placebo": {
+            "alpha": 0.05,
+            "band": [0.8, 1.25],
+            "distance_of": "image latents",
+            "concept_distance": 0.12,
+            "sets": [
+                placebo_set(counts, "brightness", 3, amount=0.07, ratio=0.98),
+                placebo_set(counts, "position", 2, amount=0.11, ratio=1.19) | {"beaten": failed != "placebo"},
+                placebo_set(counts, "other image seed", 6) | {"is_zero": True, "matched": None},
+                {"name": "another event", "counts": None, "reason": "no pair of it is left"},
+            ],
+        },
+        "untrained": {
+            "alpha": 0.05,
+            "kinds": [
+                {
+                    "kind": kind,
+                    "p": None if not_evaluated == "untrained" else p,
+                    "twins": [twin(counts, seed) for seed in range(3)],
+                }
+                for kind, p in (("re-initialised", 0.01), ("shuffled", 0.03))
+            ],
+        },
+        "input": {
+            "inputs": [{"name": "text embeddings", "width": 4, "n_groups": 48, "counts": compared(counts, 4)}],
+            "component_share": 0.4,
+            "correlation": {"median_abs": 0.2, "max_abs": 0.7},
+        }
+        | regression,
+        "confounds": {
+            "confounds": [
+                {"name": "mean luminance", "mean": -0.0123, "sd": 0.041, "t": -1.5, "p": 0.14, "used": True},
+                {"name": "prompt tokens", "mean": 0.0, "sd": 0.0, "t": None, "p": None, "used": False},
+            ]
+        }
+        | regression,
+        "replication": REPLICATION,
+        "held_out": HELD_OUT,
+    }
+    own, left = counts[0]["observed"], f"{adjusted[0]['observed']} units"
+    decided = {
+        "familywise": ("31 units", 0.001),
+        "placebo": (f"{own} − {own // 2} units", 0.002),
+        "untrained": (f"{own} / {own // 3} units", 0.03),
+        "input": (left, 0.004),
+        "confounds": (left, 0.004),
+        "replication": ("4 of 4 checks", 0.002),
+        "held_out": ("mean t 2.34", 0.004),
+    }
+    controls = []
+    for name, (number, p) in decided.items():
+        control = {"id": name, "test": f"probes/test_{hypothesis['id']}.py::test_control[{name}]"}
+        control |= {"verdict": "passed", "number": number, "p": p, "reason": f"{number} decide it, p = {p}"}
+        if name == failed:
+            control |= {"verdict": "failed", "p": 0.62, "recorded": "failed"}
+        if name == not_evaluated:
+            control |= {"verdict": "not evaluated", "number": "", "p": None, "reason": "three of each are needed"}
+        controls.append({"recorded": None} | control | {"evidence": evidence[name]})
+    return controls
+
+
+def placebo_set(counts: list[dict], name: str, divisor: int, amount=None, ratio=None) -> dict:
+    """A placebo set whose counts are the concept's, made smaller."""
+    pairs = [(entry["threshold"], entry["observed"], entry["observed"] // divisor) for entry in counts]
+    return {
+        "name": name,
+        "amount": amount,
+        "n_pairs": 25,
+        "distance": None if ratio is None else 0.12 * ratio,
+        "ratio": ratio,
+        "is_zero": False,
+        "matched": True,
+        "beaten": True,
+        "counts": [
+            {"threshold": threshold, "concept": a, "placebo": b, "difference": a - b, "p": 0.002}
+            for threshold, a, b in pairs
+        ],
+        "reason": None,
+    }
+
+
+def twin(counts: list[dict], seed: int) -> dict:
+    """An untrained twin; the last one could not be measured."""
+    if seed == 2:
+        return {"seed": seed, "counts": None, "reason": "no memory for a twin"}
+    return {"seed": seed, "counts": compared(counts, 3 + seed), "reason": None}
 
 
 def make_claim(name: str, count: dict, margin: float) -> dict:
@@ -279,20 +454,15 @@ def make_claim(name: str, count: dict, margin: float) -> dict:
     }
 
 
-def make_count(t, null_t, threshold, units) -> dict:
+def make_count(t, null_t, threshold) -> dict:
     """Exceedances of one threshold and their null."""
     beyond, null = np.abs(t) > threshold, (null_t > threshold).sum(axis=1)
-    mlp = np.array([unit["kind"] == "mlp" for unit in units])
     values, flips = np.unique(null, return_counts=True)
     return {
         "threshold": threshold,
         "observed": int(beyond.sum()),
         "positive": int((t > threshold).sum()),
         "negative": int((t < -threshold).sum()),
-        "by_kind": {
-            "attention": {"observed": int(beyond[~mlp].sum()), "units": int((~mlp).sum())},
-            "mlp": {"observed": int(beyond[mlp].sum()), "units": int(mlp.sum())},
-        },
         "p": float((null >= beyond.sum()).mean()),
         "null": {
             "method": "monte-carlo",

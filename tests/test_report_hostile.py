@@ -1,16 +1,19 @@
 """No string of a run becomes markup: tags, attributes and addresses are the templates' own, whatever the strings."""
 
+import base64
 import copy
 import csv
 import gzip
 import re
 from html.parser import HTMLParser
 from itertools import groupby
+from xml.etree import ElementTree
 
 import pytest
 from report_factory import make_results
 
-from fixtures.report import claims_table_html, evidence_html, summary_markdown, terminal_lines
+from fixtures.controls.ladder import CONTROLS
+from fixtures.report import claims_table_html, control_html, evidence_html, summary_markdown, terminal_lines
 
 PAYLOADS = (
     "<script>alert(1)</script>",
@@ -23,8 +26,8 @@ PAYLOADS = (
     "../" * 3 + "etc/passwd",
 )
 TAGS = set(
-    "a article b br circle code dd details div dl dt em figcaption figure g h3 h4 header image img mark p path pre q "
-    "rect section span strong summary svg table tbody td text th thead tr".split()
+    "a article b br circle code dd details div dl dt em figcaption figure g h3 h4 h5 header i image img li mark p path "
+    "pre q rect section span strong summary svg table tbody td text th thead tr ul".split()
 )
 ATTRIBUTES = set(
     "alt aria-hidden aria-label class colspan cx cy d fill height href id preserveaspectratio r rel role scope src "
@@ -61,7 +64,7 @@ def check(html: str) -> Page:
         if name == "href":
             assert re.fullmatch(r"#claim-[\w-]+|data:image/png;base64,[\w+/=]+|[\w.~%-][\w.~%/-]*", value, re.ASCII)
         if name == "src":
-            assert re.fullmatch(r"data:image/(png|jpeg);base64,[\w+/=]+", value, re.ASCII)
+            assert re.fullmatch(r"data:image/(png|jpeg|svg\+xml);base64,[\w+/=]+", value, re.ASCII)
         if name == "style":
             assert re.fullmatch(r"(width|left):[\d.]+%", value)
         if name == "id":
@@ -76,7 +79,7 @@ def attacked(value, payload, key=None):
     if isinstance(value, list):
         return [attacked(item, payload, key) for item in value]
     if isinstance(value, dict):
-        free = key in ("options", "packages", "by_kind")
+        free = key in ("options", "packages")
         return {payload + name if free else name: attacked(item, payload, name) for name, item in value.items()}
     return value
 
@@ -89,7 +92,12 @@ def run(tmp_path_factory):
 
 @pytest.fixture(params=PAYLOADS, ids=range(len(PAYLOADS)))
 def hostile(request, run):
-    return attacked(run[0], request.param), run[1], request.param
+    """Results with every string replaced, but for the ids of the controls, which choose what is shown of them."""
+    results = attacked(run[0], request.param)
+    for hypothesis, original in zip(results["hypotheses"], run[0]["hypotheses"], strict=True):
+        for control, kept in zip(hypothesis["controls"], original["controls"], strict=True):
+            control["id"] = kept["id"]
+    return results, run[1], request.param
 
 
 def test_evidence(hostile):
@@ -100,12 +108,35 @@ def test_evidence(hostile):
         assert shown.split("\n")[0][:8] in "".join(page.text)
 
 
+@pytest.mark.parametrize("rung", CONTROLS)
+def test_controls(hostile, rung):
+    results, folder, payload = hostile
+    hypothesis = results["hypotheses"][2]
+    found = next(entry for entry in hypothesis["controls"] if entry["id"] == rung)
+    page = check(control_html(hypothesis, found, folder))
+    shown = payload.encode("utf-8", "replace").decode().replace("\x00", "")
+    assert shown.split("\n")[0][:8] in "".join(page.text) and "td" in page.tags
+
+
 def test_claims_table(hostile):
     page = check(claims_table_html(hostile[0]))
-    assert "script" not in page.tags and "img" not in page.tags
+    assert "script" not in page.tags
+    assert page.tags.count("img") == 1  # the power curves
 
 
-@pytest.mark.parametrize("key", [*CHOICES, "test"])
+def test_names_of_power_curves(hostile):
+    source = next(value for name, value in check(claims_table_html(hostile[0])).attributes if name == "src")
+    picture = ElementTree.fromstring(base64.b64decode(source.split(",")[1]))
+    tags = {element.tag.split("}")[1] for element in picture.iter()}
+    assert tags <= {"svg", "defs", "style", "g", "path", "use", "clipPath", "rect", "text", "metadata"}
+    names = {name for element in picture.iter() for name in element.attrib}
+    assert not any(name.lower().startswith("on") for name in names)
+    assert "".join(hostile[2].split("\x1b")[0].split("\n")[0].split())[:8] in "".join(
+        "".join(picture.itertext()).split()
+    )
+
+
+@pytest.mark.parametrize("key", [*CHOICES, "test", "id", "by", "partition"])
 @pytest.mark.parametrize("payload", PAYLOADS[:3])
 def test_words_that_choose_a_presentation(run, key, payload):
     results, folder = copy.deepcopy(run[0]), run[1]
@@ -121,6 +152,8 @@ def test_words_that_choose_a_presentation(run, key, payload):
     check(claims_table_html(results))
     for hypothesis in results["hypotheses"][2:]:
         check(evidence_html(hypothesis, hypothesis["claims"][0], folder, results["model"]))
+        for control in hypothesis["controls"]:
+            check(control_html(hypothesis, control, folder))
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
@@ -143,8 +176,9 @@ def test_markdown_stays_a_table(hostile):
     text.encode("utf-8")
     lines = text.splitlines()
     tables = [list(rows) for is_table, rows in groupby(lines, lambda line: line.startswith("|")) if is_table]
-    assert [len(rows) for rows in tables] == [12, 6, 6, 6]  # the claims, and what stands side by side
-    for rows, separators in zip(tables, (12, 9, 9, 9), strict=True):
+    # the ladder, the claims, what stands side by side, the calibration
+    assert [len(rows) for rows in tables] == [6, 12, 10, 10, 10, 5, 5]
+    for rows, separators in zip(tables, (10, 13, 9, 9, 9, 7, 4), strict=True):
         assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) for row in rows} == {separators}
     assert not re.search(r"<|(?<!\\)`|(?<!\\)\]\(|\x1b|\x00", text)
     assert sum(line.startswith("#") for line in lines) == 1
@@ -152,6 +186,6 @@ def test_markdown_stays_a_table(hostile):
 
 def test_terminal_lines_hold_no_control_characters(hostile):
     lines = terminal_lines(hostile[0])
-    assert len(lines) == 13
+    assert len(lines) == 3 + 10 + 20 + 4  # the head, claims, controls, statements
     assert all(line.isprintable() for line in lines)
     "\n".join(lines).encode("utf-8")

@@ -1,16 +1,20 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_factory import REPLICATION
+from report_factory import HELD_OUT, REPLICATION
 
 from fixtures.report import formats
 from fixtures.report.bins import integer_bins
 from fixtures.report.claims import figures, prose, tally
+from fixtures.report.dot_strip import dot_strip
 from fixtures.report.histogram import null_histogram, split_half_histogram
 from fixtures.report.links import local_file, relative_url
+from fixtures.report.shares import share_rows
 from fixtures.report.stimuli import word_diff
-from fixtures.report.tables import partition_rows, published_rows, replication_rows
+from fixtures.report.tables import held_out_rows, partition_rows, published_rows, replication_rows
 from fixtures.report.text_views import escape
 from fixtures.report.unit_map import LIMITS, PALETTE, levels
 from fixtures.report.units import Units, strongest
@@ -113,6 +117,7 @@ def test_numbers():
     assert [formats.percent(value) for value in (14.87, 0.974, 0)] == ["14.9%", "0.97%", "0.0%"]
     assert formats.percent_interval(-3.14, -5, 1) == "−3.1% [−5.0, +1.0]"
     assert formats.signed(-0.004) == "+0.00" and formats.decimal(-0.0004, 3) == "0.000"
+    assert [formats.significant(value) for value in (0.0, 0.012345, -1.5, 1234.5)] == ["0", "0.0123", "−1.50", "1,234"]
     assert formats.plain(float("nan")) == "–"
 
 
@@ -167,19 +172,58 @@ def test_published_and_observed_stand_side_by_side():
 
 
 def test_attention_heads_stand_below_the_channel_groups_of_the_same_threshold():
-    counts = [{"threshold": t, "observed": 4, "by_kind": {"mlp": {"observed": 3, "units": 6}}} for t in (3.0, 5.0)]
+    counts = [{"threshold": t, "observed": 4} for t in (3.0, 5.0)]
     rows = partition_rows({"n_units": 8, "counts": counts, "attention_heads": {"n_units": 2, "counts": counts}})
     assert [(row["name"], row["threshold"]) for row in rows] == [
-        (name, threshold) for threshold in "35" for name in ("channel groups", "of these, MLP", "attention heads")
+        (name, threshold) for threshold in "35" for name in ("channel groups", "attention heads")
     ]
 
 
+def test_shares_give_the_part_of_a_value_and_of_all_units_beyond():
+    shares = [
+        {"partition": "channel groups", "by": "kind", "value": value, "threshold": threshold}
+        | {"observed": observed, "units": units}
+        for value, units, found in (("attention", 30, (6, 0)), ("mlp", 70, (14, 5)))
+        for threshold, observed in zip((3.0, 5.0), found, strict=True)
+    ]
+    counts = [{"threshold": 3.0, "observed": 20}, {"threshold": 5.0, "observed": 5}]
+    attention, mlp = share_rows({"shares": shares, "counts": counts, "n_units": 100})
+    assert (attention["partition"], attention["by"], attention["value"]) == ("channel groups", "kind", "attention")
+    assert (mlp["partition"], mlp["by"], mlp["value"]) == ("", "", "MLP")
+    assert mlp["cells"][0] == {
+        "observed": "14", "units": "70", "share": "20.0%", "bar": 20.0, "part": "70.0%", "part_bar": 70.0, "tick": 70.0,
+    }  # fmt: skip
+    assert [cell["part"] for cell in attention["cells"]] == ["30.0%", "0.0%"]
+    assert share_rows({}) == share_rows({"shares": None}) == []
+
+
 def test_replication_shows_each_check_with_its_null_or_its_reason():
-    rows = {name: (result, detail) for name, result, detail in replication_rows({"replication": REPLICATION})}
+    rows = {name: (result, detail) for name, result, detail in replication_rows(REPLICATION)}
     assert rows["random halves of the pairs agree: median r"] == ("0.410", "null p99 0.200, p = 0.002")
-    assert rows["strongest 16 units of one half, in the other: mean signed t"] == ("2.34", "null p99 1.20, p = 0.004")
     fewest = "without any one pair: fewest units beyond |t| = {}"
     assert rows[fewest.format(3)] == ("33 of 40", "without p1; most influential: p2 (9)")
     assert rows[fewest.format(5)] == ("0 of 0", "no pair moves it")
+    assert rows["without any one pair: p"] == ("0.001", "")
     assert rows["without any one category"] == ("not evaluated", "only one category")
-    assert replication_rows({}) == replication_rows({"replication": None}) == []
+    again = rows["with other noise (seed 1): units beyond |t| = 3"]
+    assert again == ("38", "required 21.6, null p99 9, null max 31, p = 0.001")
+    assert rows["with other noise (seed 1): correlation of t over units with the first"] == ("0.830", "")
+    assert replication_rows({}) == held_out_rows({}) == []
+
+
+def test_held_out_selection_shows_its_null():
+    name = "strongest 16 units of one half, in the other: mean signed t"
+    assert held_out_rows(HELD_OUT) == [(name, "2.34", "null p99 1.20, p = 0.004")]
+
+
+@given(counts=st.lists(st.integers(0, 20_000), min_size=1, max_size=8), mark=st.none() | st.integers(0, 20_000))
+def test_every_dot_lies_on_the_axis(counts, mark):
+    drawn = dot_strip("units", "this model", "untrained twin", [("re-initialised", mark, counts)])
+    places = [float(x) for x in re.findall(r'<circle class="pr-dot" cx="([\d.]+)" cy="\d+\.', drawn)]
+    ticks = [float(x) for x in re.findall(r'<path class="pr-rule" d="M([\d.]+) 26V', drawn)]
+    assert len(places) == len(counts) and 2 <= len(ticks) <= 7
+    assert all(ticks[0] - 0.1 <= place <= ticks[-1] + 0.1 for place in places)
+
+
+def test_nothing_to_draw_gives_no_strip():
+    assert dot_strip("units", "a", "b", []) == dot_strip("units", "a", "b", [("x", None, [None, "4"])]) == ""
