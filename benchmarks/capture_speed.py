@@ -43,26 +43,29 @@ def measure(model: Model, stimuli: list[Stimulus], rounds: int) -> dict[str, flo
 @torch.inference_mode()
 def bare_forward(model: Model, stimuli: list[Stimulus]) -> None:
     """As many forward passes as capture makes, on ready inputs, without hooks, encoders or transfers."""
+    inputs = bare_inputs(model, True)
+    for _ in range(-(-len(stimuli) // model.protocol.batch_size)):
+        model.pipeline.transformer(**inputs)
+
+
+def bare_inputs(model: Model, reference: bool) -> dict:
+    """Arguments of one forward pass of a full batch, with or without reference tokens."""
     transformer, protocol = model.pipeline.transformer, model.protocol
-    side = protocol.resolution // 16
-    size, tokens = protocol.batch_size, side * side
+    side, size = protocol.resolution // 16, protocol.batch_size
     options = {"device": transformer.device, "dtype": transformer.dtype}
     ids = torch.cartesian_prod(torch.arange(1), torch.arange(side), torch.arange(side), torch.arange(1))
-    reference_ids = ids + torch.tensor([10, 0, 0, 0])
+    ids = torch.cat([ids, ids + torch.tensor([10, 0, 0, 0])]) if reference else ids
     text_ids = torch.zeros(protocol.text_length, 4, dtype=torch.long)
     text_ids[:, 3] = torch.arange(protocol.text_length)
-    inputs = {
-        "hidden_states": torch.randn(size, 2 * tokens, transformer.config.in_channels, **options),
-        "encoder_hidden_states": torch.randn(
-            size, protocol.text_length, transformer.config.joint_attention_dim, **options
-        ),
+    width, text_width = transformer.config.in_channels, transformer.config.joint_attention_dim
+    return {
+        "hidden_states": torch.randn(size, len(ids), width, **options),
+        "encoder_hidden_states": torch.randn(size, protocol.text_length, text_width, **options),
         "timestep": torch.ones(size, **options),
-        "img_ids": torch.cat([ids, reference_ids]).to(transformer.device),
+        "img_ids": ids.to(transformer.device),
         "txt_ids": text_ids.to(transformer.device),
         "return_dict": False,
     }
-    for _ in range(-(-len(stimuli) // size)):
-        transformer(**inputs)
 
 
 def pipeline_calls(model: Model, stimuli: list[Stimulus]) -> None:

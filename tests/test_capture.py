@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import fixtures.capture
 from fixtures.activations import TOKEN_GROUPS, Activations, pooled_rms, split_members
-from fixtures.capture import LastUse, Stimulus, capture, count_tokens
+from fixtures.capture import Stimulus, capture, count_tokens
 from fixtures.errors import ProbeError
 from fixtures.model import Model
 from fixtures.recorder import SiteRecorder, TokenLayout
@@ -202,15 +203,22 @@ def test_the_pooled_rms_is_the_exact_weighted_mean_of_token_groups(counts, noise
     )
 
 
-@given(keys=st.lists(st.integers(0, 5), min_size=1, max_size=30), size=st.integers(1, 4))
-def test_last_use_computes_once_and_keeps_nothing(keys, size):
-    computed = []
-    values = LastUse(keys, lambda missing: [computed.append(key) or key * 10 for key in missing])
-    for start in range(0, len(keys), size):
-        batch = keys[start : start + size]
-        assert values.get(batch, start) == [key * 10 for key in batch]
-        assert set(values.values) <= set(keys[start + size :])
-    assert sorted(computed) == sorted(set(keys))
+def test_chunks_do_not_change_what_is_captured_and_bound_what_is_held(tiny, photos, monkeypatch):
+    stimuli = [Stimulus(str(number), f"prompt {number % 7}", photos[number % 5]) for number in range(33)]
+    whole = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
+    held = []
+    encode = fixtures.capture.encode_prompts
+
+    def recorded(pipeline, prompts, protocol):
+        held.append(len(prompts))
+        return encode(pipeline, prompts, protocol)
+
+    monkeypatch.setattr(fixtures.capture, "CHUNK", 15)  # rounded down to the batch size of 10
+    monkeypatch.setattr(fixtures.capture, "encode_prompts", recorded)
+    seen = []
+    parts = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol, lambda done, total: seen.append(done))
+    np.testing.assert_allclose(parts.mean_square, whole.mean_square, rtol=1e-5)
+    assert held == [7, 7, 7, 3] and seen == [10, 20, 30, 33]
 
 
 def test_split_members_takes_the_stimuli_in_turn():

@@ -1,11 +1,17 @@
+import numpy as np
 import pytest
 import torch
 from diffusers import Flux2KleinPipeline
 from safetensors.torch import load_file, save_file
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from fixtures import pipeline
+from fixtures.capture import Stimulus, capture, encode_prompts
 from fixtures.errors import ProbeError
+from fixtures.images import _generate, _Request
 from fixtures.model_source import resolve_model
+from fixtures.turns import LARGE, Turns
+from fixtures.twins import untrained_twin
 
 
 def load(folder, cache):
@@ -126,6 +132,76 @@ def test_devices_and_dtypes():
             pipeline.choose_device("cuda")
     with pytest.raises(ProbeError, match="--device gpu: not available here"):
         pipeline.choose_device("gpu")
+
+
+@pytest.fixture
+def turning(tiny):
+    """klein-tiny with text encoder and transformer taking turns."""
+    return pipeline.load_pipeline(tiny.source, "cpu", "float32", turns=True)
+
+
+def on_device(loaded):
+    return [name for name in LARGE if getattr(loaded, name) is not None]
+
+
+def test_components_that_take_turns_give_the_same_bits_and_never_meet(tiny, turning, photos, monkeypatch):
+    stimuli = [Stimulus(str(number), f"prompt {number % 4}", photos[number % 5]) for number in range(13)]
+    met, bring = [], Turns.bring
+
+    def watched(turns, loaded, name):
+        bring(turns, loaded, name)
+        met.append(on_device(loaded))
+
+    monkeypatch.setattr(Turns, "bring", watched)
+    monkeypatch.setattr("fixtures.capture.CHUNK", 10)
+    found = capture(turning, tiny.sites, stimuli, tiny.protocol)
+    expected = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
+    assert np.array_equal(found.mean_square, expected.mean_square)
+    assert met == [["text_encoder"], ["transformer"]] * 2
+
+
+@pytest.mark.parametrize("kind", ["re-initialised", "shuffled"])
+def test_a_twin_takes_turns_too_and_the_model_makes_room(tiny, turning, kind):
+    stimuli = [Stimulus(str(number), f"prompt {number}") for number in range(3)]
+    twin = untrained_twin(turning, kind, 5)
+    found = capture(twin, tiny.sites, stimuli, tiny.protocol)
+    assert on_device(turning) == [] and on_device(twin) == ["transformer"]
+    expected = capture(untrained_twin(tiny.pipeline, kind, 5), tiny.sites, stimuli, tiny.protocol)
+    assert np.array_equal(found.mean_square, expected.mean_square)
+
+
+def test_images_are_the_same_with_turns(tiny, turning):
+    requests = [_Request("one", "a glass", 3), _Request("two", "a broken glass", 4)]
+    pictures = []
+    for loaded in (tiny.pipeline, turning):
+        texts = encode_prompts(loaded, ["a glass", "a broken glass", ""], tiny.protocol)
+        pictures.append(_generate(loaded, requests, texts, tiny.protocol))
+    assert pictures[0] == pictures[1]
+
+
+def test_only_what_the_pipeline_reads_of_the_text_encoder_is_kept():
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 16, "head_dim": 8}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    whole = Qwen3ForCausalLM(Qwen3Config(num_hidden_layers=30, **sizes, **heads)).eval()
+    tokens = torch.arange(40)[None]
+
+    def states(encoder):
+        with torch.inference_mode():
+            return encoder(input_ids=tokens, output_hidden_states=True, use_cache=False).hidden_states
+
+    before = states(whole)
+    pipeline._trim(whole)
+    after = states(whole)
+    assert len(whole.model.layers) == max(pipeline.TEXT_LAYERS) + 1 < len(before) - 1
+    assert all(torch.equal(before[layer], after[layer]) for layer in pipeline.TEXT_LAYERS)
+
+
+def test_components_take_turns_where_little_memory_is_free(tiny, monkeypatch):
+    needed = pipeline._bytes_needed(tiny.source.folder, "bfloat16")
+    for free, expected in ((1.4 * needed, True), (1.6 * needed, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
+        assert pipeline.by_turns(tiny.source, "cuda", "bfloat16") is expected
+    assert pipeline.by_turns(tiny.source, "cpu", "bfloat16") is False
 
 
 def test_a_broken_model_is_tried_once(tiny, monkeypatch):
