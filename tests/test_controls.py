@@ -76,6 +76,14 @@ def test_the_lowest_claimed_threshold_decides():
     )
 
 
+def test_a_placebo_that_moves_half_as_much_stops_it_whatever_p_says():
+    differences = noise(9)
+    differences[:, : 2 * PLANTED // 3] += 3.0
+    row = against(planted(size=3.0), PlaceboSet("shift", differences, 0.1)).evidence["sets"][0]
+    assert row["counts"][0]["concept"] > row["counts"][0]["placebo"] >= PLANTED // 2 and not row["beaten"]
+    assert row["required"] == 2.0 * row["counts"][0]["placebo"]
+
+
 def test_a_placebo_that_moves_as_much_stops_it_and_so_does_one_of_several():
     same = PlaceboSet("shift", planted(9), 0.1)
     assert against(planted(), same).verdict == "failed"

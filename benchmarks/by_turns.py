@@ -1,0 +1,49 @@
+"""Device memory that capture and generation take when text encoder and transformer take turns.
+
+    python -m benchmarks.by_turns DIR
+
+DIR is a checkpoint of full size. Prints the peak of each stage.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.full_size import PROMPT, pictures
+from fixtures.capture import Stimulus, capture, encode_prompts
+from fixtures.images import _generate, _Request
+from fixtures.model import Model
+from fixtures.settings import resolve_settings
+from fixtures.turns import ready
+
+
+def stage(name: str, way) -> None:
+    """Run ``way`` and print its seconds and its peak of device memory."""
+    torch.cuda.reset_peak_memory_stats()
+    started = time.perf_counter()
+    way()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    print(f"  {name:24} {time.perf_counter() - started:7.2f} s  peak {peak:5.2f} GiB", flush=True)
+
+
+def main() -> None:
+    model = Model(resolve_settings({"model": sys.argv[1], "memory": "turns"}, {}, Path.cwd()))
+    protocol = model.protocol
+    with tempfile.TemporaryDirectory() as folder:
+        files = pictures(Path(folder), 8, protocol)
+        stimuli = [Stimulus(str(number), f"{PROMPT} {number}", file) for number, file in enumerate(files)]
+        stage("load and validate", lambda: model.pipeline)
+        stage("text encoder's turn", lambda: ready(model.pipeline, "text_encoder"))
+        stage("transformer's turn", lambda: ready(model.pipeline, "transformer"))
+        stage("capture, 8 images", lambda: capture(model.pipeline, model.sites, stimuli, protocol))
+        texts = encode_prompts(model.pipeline, ["a glass", ""], protocol)
+        request = [_Request("one", "a glass", 0)]
+        stage("generation, one batch", lambda: _generate(model.pipeline, request, texts, protocol))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""The suite calibrated on itself: what it says of data whose truth is known, on klein-tiny.
+
+Run with ``--calibrate`` only; this file is not collected by its name. Data without an effect must not be called
+supported, and their p-values must be uniform; a concept planted in the weights must pass every rung; a change of the
+template, a confound and an untrained model must be stopped by the rung that is there to stop them.
+"""
+
+import pytest
+
+from fixtures.calibration import ROWS
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_calibration(name, calibration):
+    row = next(row for row in calibration["rows"] if row["name"] == name)
+    assert row["ok"], row

@@ -1,0 +1,319 @@
+"""The suite calibrated on itself: that planting and drawing do what they say, and what comes out at full numbers."""
+
+import importlib.util
+import json
+from copy import deepcopy
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from fixtures.activations import Activations, pooled_rms
+from fixtures.calibration import ROWS, calibrate, no_effect, power, template
+from fixtures.calibration.brightness import LARGEST
+from fixtures.calibration.concept import EFFECT, measure_edited
+from fixtures.calibration.measured import (
+    Captured,
+    Remembered,
+    capture_prompts,
+    differences,
+    embeddings_of,
+    one_thread,
+    protocol_of,
+)
+from fixtures.calibration.pictures import draw_scene
+from fixtures.calibration.planting import BLOCKS, DETECTORS, SHARE, choose_units, fused_rows, gain_of, plant
+from fixtures.calibration.prompts import CATEGORIES, N_PAIRS, NOUNS, WORDS, noun_pairs, opening_frames, prompt_set
+from fixtures.calibration.verdicts import ARROW, VALENCE, row
+from fixtures.controls.placebo import BAND
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torch_on_one_core():
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def planted(tiny):
+    """Prompts, pipeline, planted units by site, and the edited transformer."""
+    rng = np.random.default_rng(0)
+    concept, placebo = noun_pairs(rng)
+    chosen = choose_units(tiny.groups, rng)
+    pipeline = Remembered(tiny.pipeline, embeddings_of(tiny, [*concept, *placebo]))
+    transformer = plant(pipeline, tiny, chosen, concept, placebo, protocol_of(tiny, 0), EFFECT, seed=0)
+    return concept, placebo, pipeline, chosen, transformer
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """12 noise seeds, 25 stimuli and 40 units of correlated normal numbers."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(12, 25, 40)) + rng.normal(size=(12, 25, 3)) @ rng.normal(size=(3, 40))
+
+
+def test_planting_changes_the_planted_units_weights_and_no_others(tiny, planted):
+    _, _, pipeline, chosen, transformer = planted
+    before, after = pipeline.transformer.state_dict(), transformer.state_dict()
+    allowed = {name: np.zeros(tuple(tensor.shape), bool) for name, tensor in before.items()}
+    for site, numbers in chosen.items():
+        fused = allowed[site.removesuffix("to_out") + "to_qkv_mlp_proj.weight"]
+        attention = transformer.get_submodule(site.removesuffix(".to_out"))
+        for number in numbers:
+            unit = tiny.groups.units[number]
+            allowed[f"{site}.weight"][:, unit.start : unit.start + DETECTORS] = True
+            for rows in fused_rows(attention, unit):
+                fused[rows[:DETECTORS]] = True
+            assert not after[f"{site}.weight"][:, unit.start : unit.start + DETECTORS].any()
+    for name, tensor in before.items():
+        changed = (tensor != after[name]).numpy()
+        assert not (changed & ~allowed[name]).any(), name
+        assert changed.any() == allowed[name].any(), name
+
+
+def test_fused_rows_make_the_units_channels(tiny, planted):
+    """Without its gate rows a unit, and no other unit, falls silent."""
+    concept, _, pipeline, chosen, _ = planted
+    site, (number, *_) = next(iter(chosen.items()))
+    transformer = deepcopy(pipeline.transformer)
+    attention = transformer.get_submodule(site.removesuffix(".to_out"))
+    gate, _ = fused_rows(attention, tiny.groups.units[number])
+    attention.to_qkv_mlp_proj.weight.data[gate] = 0
+    silenced = Remembered(pipeline, pipeline.embeddings, transformer)
+    rms = pooled_rms(capture_prompts(silenced, tiny, concept[:2], protocol_of(tiny, 0)), tiny.groups)
+    assert (rms == 0).all(axis=0).nonzero()[0].tolist() == [number]
+
+
+def test_planted_units_have_the_stated_effect_and_the_others_none(tiny, planted):
+    concept, placebo, pipeline, chosen, transformer = planted
+    edited = Remembered(pipeline, pipeline.embeddings, transformer)
+    measured = {
+        name: differences(capture_prompts(edited, tiny, prompts, protocol_of(tiny, seed)), tiny.groups)
+        for name, prompts, seed in (("concept", concept, 0), ("placebo", placebo, 0), ("other noise", concept, 1))
+    }
+    d = {name: pairs.mean(axis=0) / pairs.std(axis=0, ddof=1) for name, pairs in measured.items()}
+    assert len(chosen) == BLOCKS and sum(map(len, chosen.values())) == round(SHARE * len(tiny.groups.units))
+    numbers = [number for numbers in chosen.values() for number in numbers]
+    signs = np.concatenate(
+        [np.full(len(numbers), sign) for numbers, sign in zip(chosen.values(), (1, -1, 1), strict=True)]
+    )
+    assert d["concept"][numbers] == pytest.approx(EFFECT * signs, abs=0.02)
+    assert d["other noise"][numbers] == pytest.approx(EFFECT * signs, abs=0.2)
+    assert np.abs(d["placebo"][numbers]).max() < 0.8
+    assert np.abs(np.delete(d["concept"], numbers)).max() < 0.8
+
+
+def test_gain_gives_the_effect():
+    rng = np.random.default_rng(0)
+    own, energy = rng.uniform(1, 2, 50), rng.uniform(1, 1.1, 50) + np.tile((0.3, 0), 25)
+    gain = gain_of(own, energy, 1.2)
+    rms = np.sqrt(own + gain**2 * energy)
+    pairs = rms[0::2] - rms[1::2]
+    assert pairs.mean() / pairs.std(ddof=1) == pytest.approx(1.2, abs=1e-2)
+    with pytest.raises(ValueError):
+        gain_of(own, energy, 1000)
+
+
+def test_remembered_prompts_give_the_same_activations(tiny, planted):
+    concept, _, pipeline, _, _ = planted
+    plain = capture_prompts(tiny.pipeline, tiny, concept[:4], protocol_of(tiny, 0))
+    remembered = capture_prompts(pipeline, tiny, concept[:4], protocol_of(tiny, 0))
+    np.testing.assert_allclose(remembered.mean_square, plain.mean_square, rtol=1e-4, atol=1e-7)
+    assert (remembered.token_counts == plain.token_counts).all()
+
+
+def test_twins_of_an_edited_model_are_not_planted(tiny, planted):
+    """They are made from the edited transformer: the shuffled twin has its values, at other places."""
+    concept, placebo, pipeline, chosen, transformer = planted
+    measured = measure_edited(tiny, pipeline, transformer, concept, placebo, 0)
+    numbers = [number for numbers in chosen.values() for number in numbers]
+    assert len(measured.twins) == 6
+    for activations in measured.twins.values():
+        pairs = differences(activations, tiny.groups)
+        assert np.abs(pairs.mean(axis=0) / pairs.std(axis=0, ddof=1))[numbers].mean() < 0.4
+
+
+def test_concept_pairs_differ_in_one_word_and_no_word_is_used_twice():
+    assert len(set(NOUNS)) == len(NOUNS) >= 4 * N_PAIRS
+    concept, placebo = noun_pairs(np.random.default_rng(0))
+    assert len(concept) == len(placebo) == 2 * N_PAIRS
+    used = []
+    for a, b in zip(concept[0::2] + placebo[0::2], concept[1::2] + placebo[1::2], strict=True):
+        differing = [pair for pair in zip(a.split(), b.split(), strict=True) if len(set(pair)) > 1]
+        assert len(differing) == 1
+        used += differing[0]
+    assert len(set(used)) == 4 * N_PAIRS
+    for a, other in zip(concept[0::2], placebo[0::2], strict=True):
+        assert sum(x != y for x, y in zip(a.split(), other.split(), strict=True)) == 1
+    assert noun_pairs(np.random.default_rng(1)) != (concept, placebo)
+
+
+def test_prompt_set_is_what_the_suite_would_load():
+    concept, placebo = noun_pairs(np.random.default_rng(0))
+    stimuli = prompt_set(concept, placebo)
+    assert [member.prompt for _, _, member in stimuli.members()] == concept
+    assert len(stimuli.placebo) == len(stimuli.pairs) == N_PAIRS
+    assert len({pair.id for pair in (*stimuli.pairs, *stimuli.placebo)}) == 2 * N_PAIRS
+    assert len({pair.category for pair in stimuli.pairs}) == CATEGORIES
+
+
+def test_same_stimuli_differ_in_the_noise_alone():
+    """The pool says which stimulus and which seed each value is from."""
+    pool = (100.0 * np.arange(25)[:, None] + np.arange(12)[:, None, None]) * np.ones((1, 1, 3))
+    data = np.stack(list(islice(no_effect.same_stimuli(pool, 0), 300)))
+    assert data.shape == (300, 25, 3)
+    assert np.abs(data).max() == 11 and np.abs(data).min() == 1
+    assert (data > 0).mean() == pytest.approx(0.5, abs=0.03)
+    assert len({tuple(row) for row in data[:, :, 0]}) == 300
+    assert min(len(np.unique(row)) for row in data[:, :, 0]) > 5
+
+
+def test_relabelled_pairs_are_pairs_of_one_contrast_with_random_signs():
+    contrasts = [1.0 + np.arange(30)[:, None] + np.zeros((30, 2)), 101.0 + np.arange(30)[:, None] + np.zeros((30, 2))]
+    data = np.stack(list(islice(no_effect.relabelled(contrasts, 0), 200)))
+    assert data.shape == (200, no_effect.RELABELLED_PAIRS, 2)
+    size = np.abs(data[:, :, 0])
+    assert ((size > 100).all(axis=1) | (size < 100).all(axis=1)).all()
+    assert all(len(set(row)) == len(row) for row in size)
+    assert (data > 0).mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_decisions_on_data_without_an_effect(pool):
+    """The shipped rules on a few small data sets: nothing supported, p-values in (0, 1]."""
+    data_sets = (data[:12] for data in no_effect.same_stimuli(pool, 0))
+    found = no_effect.decide(data_sets, 40, 0)
+    rows = no_effect.rows("A/A", "normal numbers", found)
+    assert [entry["name"] for entry in rows] == list(no_effect.ROWS[:4])
+    assert all(entry["ok"] and entry["n"] == 40 for entry in rows), rows
+    assert ((found.p > 0) & (found.p <= 1)).all()
+    assert ((found.randomised >= 0) & (found.randomised <= found.p[:, 0])).all()
+
+
+def test_p_values_that_are_too_small_are_noticed():
+    uniform = (np.arange(200) + 0.5) / 200
+    assert no_effect.too_many_small(uniform[:, None]) > 0.5
+    assert no_effect.too_many_small(uniform[:, None] ** 2) < 1e-6
+    assert no_effect.too_many_small(np.ones((200, 2))) == 1
+
+
+def test_template_draws(tiny):
+    """On a pool whose activations say which prompt they are of."""
+    frames = opening_frames(np.random.default_rng(0), template.FRAMES)
+    prompts = [frame.format(word) for frame in frames for word in WORDS]
+    n_groups = sum(site.n_groups for site in tiny.sites)
+    values = np.arange(len(prompts), dtype=np.float32)[:, None, None] * np.ones((1, 4, n_groups), np.float32)
+    activations = Activations(values, np.ones((len(values), 4), np.int64))
+    distances = np.random.default_rng(1).uniform(0.5, 1, (len(WORDS), len(WORDS), template.FRAMES))
+    captured = Captured(tiny.groups, protocol_of(tiny, 0))
+    pool = template.TemplatePool(captured, prompts, activations, {("shuffled", 0): activations}, distances)
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        measured = pool.draw(rng)
+        shown = [stimulus.prompt for stimulus, _ in measured.sequence]
+        assert [prompts[int(value)] for value in measured.activations.mean_square[:, 0, 0]] == shown
+        assert (measured.twins["shuffled", 0].mean_square == measured.activations.mean_square).all()
+        other = [prompts[int(value)] for value in measured.placebo[0].mean_square[:, 0, 0]]
+        words = [
+            {prompt.split()[1] for prompt in part} for part in (shown[0::2], shown[1::2], other[0::2], other[1::2])
+        ]
+        assert [len(part) for part in words] == [1, 1, 1, 1] and len(set.union(*words)) == 4
+        rest = [[prompt.split()[2:] for prompt in part] for part in (shown[0::2], shown[1::2], other[0::2])]
+        assert rest[0] == rest[1] == rest[2]
+        ratio = measured.placebo_prompts()[1] / measured.inputs.distance.mean()
+        assert BAND[0] <= ratio <= BAND[1]
+
+
+def test_scenes_can_be_brightened_without_clipping():
+    scenes = [draw_scene(np.random.default_rng(seed)) for seed in range(20)]
+    assert max(scene.max() for scene in scenes) * (1 + LARGEST) < 255
+    assert min(scene.std() for scene in scenes) > 0
+
+
+def test_power_grows_with_the_effect(pool):
+    found = power.power_curves(pool, 0, runs=15, effects=(0.0, 1.0, 2.0))
+    assert (found["n_pairs"], found["n_units"], found["n_planted"], found["runs"]) == (25, 40, 10, 15)
+    curves = {curve["name"]: curve["power"] for curve in found["curves"]}
+    assert tuple(curves) == power.CURVES
+    for name in power.CURVES[2:]:
+        assert curves[name][0] <= 0.3 and curves[name][1] >= 0.8 and curves[name][2] == 1, name
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "level, expected", [(0.05, 0.0), (0.1, 0.0), (0.5, 0.8), (0.8, 1.8), (0.9, None)], ids=lambda value: str(value)
+)
+def test_smallest_effect_lies_on_the_line_between_effects(level, expected):
+    assert power.smallest_effect((0.0, 1.0, 2.0), np.array([0.1, 0.6, 0.85]), level) == (
+        None if expected is None else pytest.approx(expected, abs=1e-3)
+    )
+
+
+def test_a_row_is_ok_on_its_side_of_the_bound_and_never_without_data():
+    def ok(observed, at_most):
+        return row("", "", 1, observed, 0.05, at_most, "")["ok"]
+
+    assert ok(0.05, True) and ok(0.05, False) and ok(0.01, True) and ok(0.2, False)
+    assert not ok(0.2, True) and not ok(0.01, False)
+    assert not ok(float("nan"), True) and not ok(float("nan"), False)
+    assert row("", "", 0, float("nan"), 0.05, True, "")["observed"] is None
+
+
+@pytest.mark.parametrize("name, claims", [("test_arrow_of_time", ARROW), ("test_ethical_valence", VALENCE)])
+def test_claims_are_the_shipped_ones(name, claims):
+    spec = importlib.util.spec_from_file_location(f"shipped_{name}", ROOT / "probes" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    marks = [mark.args[0] for test in vars(module).values() for mark in getattr(test, "pytestmark", ())]
+    assert tuple(claim for claim in marks if type(claim) is type(claims[0])) == claims
+
+
+@pytest.fixture(scope="module")
+def calibration(tiny):
+    return calibrate(tiny)
+
+
+@pytest.mark.slow
+def test_calibration_has_every_row_and_is_json(calibration):
+    assert [entry["name"] for entry in calibration["rows"]] == list(ROWS)
+    assert (calibration["model"], calibration["seed"]) == ("klein-tiny", 0)
+    json.dumps(calibration, allow_nan=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_calibration_row(name, calibration):
+    entry = next(entry for entry in calibration["rows"] if entry["name"] == name)
+    assert entry["ok"], entry
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, bound, at_most, n",
+    [
+        ("A/A: falsely supported", 0.05, True, 200),
+        ("A/A: count, randomised p", 0.01, False, 200),
+        ("A/A: smallest family-wise p", 0.01, False, 200),
+        ("Relabelled: falsely supported", 0.05, True, 200),
+        ("Planted concept: all rungs", 0.9, False, 20),
+        ("Planted concept: units found", 0.9, False, 20),
+        ("Template: stopped by the placebo", 0.95, False, 190),
+        ("Template: stopped by untrained twins", 0.95, False, 190),
+        ("Brightness: stopped by confounds", 0.95, False, 18),
+    ],
+)
+def test_bounds_are_those_that_were_promised(name, bound, at_most, n, calibration):
+    entry = next(entry for entry in calibration["rows"] if entry["name"] == name)
+    assert (entry["bound"], entry["at_most"]) == (bound, at_most) and entry["n"] >= n
+
+
+@pytest.mark.slow
+def test_power_of_the_calibration(calibration):
+    found = calibration["power"]
+    for curve in found["curves"]:
+        assert len(curve["power"]) == len(found["effects"])
+        assert np.diff(curve["power"]).min() > -0.05 and curve["power"][-1] == 1, curve
+        assert 0.3 < curve["d80"] <= curve["d95"] < 1.3, curve
+    # the margins ask for more than one unit does
+    at = {curve["name"]: curve["d80"] for curve in found["curves"]}
+    assert at[power.CURVES[2]] < at[power.CURVES[0]] < at[power.CURVES[1]]
