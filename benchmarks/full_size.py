@@ -44,6 +44,13 @@ def seconds(way: Callable[[], object], rounds: int = 3) -> float:
     return statistics.median(found[1:])
 
 
+def timed(way: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    way()
+    return time.perf_counter() - started
+
+
 def matrix_rate(size: int = 8192) -> float:
     """Operations a second of a bfloat16 matrix product on random data."""
     a, b = (torch.randn(size, size, dtype=torch.bfloat16, device="cuda") for _ in range(2))
@@ -96,6 +103,7 @@ def measure(model: Model, folder: Path, n_stimuli: int, n_images: int) -> dict[s
 
 def generation(model: Model, n_images: int) -> dict[str, float]:
     """Seconds per generated image: ours, and the pipeline's own calls with several batch sizes."""
+    print(f"generating {n_images} images a way", flush=True)
     protocol, pipeline = model.protocol, model.pipeline
     prompts = [f"a picture of thing number {number}" for number in range(n_images)]
     requests = [_Request(str(number), prompt, number) for number, prompt in enumerate(prompts)]
@@ -163,6 +171,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
     model = Model(resolve_settings({"model": arguments.model}, {}, Path.cwd()))
+    print(f"loaded in {timed(lambda: model.pipeline):.1f} s", flush=True)
     rate = matrix_rate()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(model, Path(folder), arguments.stimuli, arguments.images)
@@ -175,9 +184,8 @@ def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}, {model.device_name}, {protocol.dtype}, {protocol.resolution} pixels")
     print(f"batches of {protocol.batch_size}; bfloat16 matrix products at {rate / 1e12:.0f} TFLOP/s")
     for name, value in found.items():
-        floor = f"  floor {1000 * floors[name] / rate:8.2f} ms, {floors[name] / rate / value:4.0%} of it reached" * (
-            name in floors
-        )
+        least = floors.get(name, 0) / rate
+        floor = f"  floor {1000 * least:8.2f} ms, {least / value:4.0%} of it reached" if least else ""
         print(f"  {name:36} {1000 * value:9.2f} ms{floor}")
     for name, ratio, target in ratios(found):
         print(f"  {name:52} {ratio:6.3f}  ({target})")
