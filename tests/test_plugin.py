@@ -247,6 +247,31 @@ def test_a_failed_control_on_record_is_expected(ladder):
     outcome.stdout.fnmatch_lines(["*toy, untrained is 'refuted'; only 'failed' is recorded in controls.*"])
 
 
+CALIBRATED = """
+import fixtures.calibration
+
+FOUND = {"model": "klein-tiny", "seed": 0, "power": {}, "rows": [
+    {"name": name, "what": "w", "n": 2, "observed": 0.0, "bound": 0.5, "at_most": True,
+     "ok": name != "bad", "detail": ""}
+    for name in ("good", "bad")
+]}
+fixtures.calibration.calibrate = lambda model, seed, progress: FOUND | {"seed": seed, "model": model.source.name}
+fixtures.calibration.ROWS = ("good", "bad")
+pytest_plugins = ["fixtures.plugin"]
+"""
+
+
+def test_calibration_runs_on_demand_and_is_reported(project):
+    project.makeconftest(CALIBRATED)
+    write(project, "probes/calibration.py", (ROOT / "probes" / "calibration.py").read_text())
+    run(project).assert_outcomes(passed=1, failed=1)
+    assert "calibration" not in results(project)
+    run(project, "--calibrate").assert_outcomes(passed=2, failed=2)
+    found = results(project)["calibration"]
+    assert (found["model"], found["seed"], [row["ok"] for row in found["rows"]]) == ("klein-tiny", 0, [True, False])
+    assert "<h3>Calibration</h3>" in (project.path / "reports/latest/report.html").read_text()
+
+
 def test_holm_corrects_over_the_claims_of_the_run(project):
     write(project, "probes/test_other.py", PROBE.replace('"toy"', '"other"'))
     write(project, "stimuli/other.toml", (STIMULI + pairs(10)).replace('"toy"', '"other"'))
