@@ -220,7 +220,7 @@ def test_template_draws(tiny):
         assert [len(part) for part in words] == [1, 1, 1, 1] and len(set.union(*words)) == 4
         rest = [[prompt.split()[2:] for prompt in part] for part in (shown[0::2], shown[1::2], other[0::2])]
         assert rest[0] == rest[1] == rest[2]
-        ratio = measured.placebo_prompts()[1] / measured.inputs.distance.mean()
+        ratio = measured.placebo_prompts()[1].distance.mean() / measured.inputs.distance.mean()
         assert BAND[0] <= ratio <= BAND[1]
 
 

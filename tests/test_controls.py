@@ -102,6 +102,16 @@ def test_a_placebo_of_another_size_decides_nothing(ratio, moves):
     assert against(planted(), other, PlaceboSet("shift", planted(9), 0.1)).verdict == "failed"
 
 
+def test_a_placebo_that_goes_no_way_says_nothing_about_a_concept_that_goes_one():
+    aimless = PlaceboSet("words", noise(1), 0.1, regularity=(0.2, 0.9))
+    outcome = against(planted(), aimless)
+    assert outcome.verdict == "not evaluated" and "regularity 0.20, the concept's 0.90" in outcome.reason
+    assert against(planted(), PlaceboSet("words", noise(1), 0.1, regularity=(0.8, 0.9))).passed
+    assert against(
+        planted(), PlaceboSet("words", noise(1), 0.1, regularity=(0.15, 0.25))
+    ).passed  # neither goes one way
+
+
 def test_the_zero_is_not_matched_but_has_to_be_beaten():
     zero = PlaceboSet("other image seed", noise(1), 5.0, is_zero=True)
     assert against(planted(), zero, PlaceboSet("crop", noise(2), 0.1, 0.02)).passed

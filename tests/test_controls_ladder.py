@@ -8,10 +8,10 @@ from fixtures.controls.ladder import CONTROLS, LADDER, LIMITS, OUTCOMES, null_ve
 WORDS = tuple(dict.fromkeys(step.word for step in LADDER))
 
 
-def record(claims=("supported",), p_holm=0.001, **controls):
+def record(claims=("supported",), p_holm=0.001, split_half="supported", **controls):
     return {
         "claims": [{"kind": "exceedance", "verdict": verdict, "p_holm": p_holm} for verdict in claims]
-        + [{"kind": "split_half", "verdict": "refuted", "p_holm": None}],
+        + [{"kind": "split_half", "verdict": split_half, "p_holm": None}],
         "controls": [{"id": name, "verdict": verdict} for name, verdict in controls.items()],
     }
 
@@ -36,6 +36,16 @@ def test_the_null_is_passed_by_all_exceedance_claims_together():
     assert null_verdict(record(("supported", "refuted"))) == "failed"
     assert null_verdict(record(("supported", "inconclusive"))) == "not evaluated"
     assert null_verdict({}) == "not evaluated"
+
+
+def test_a_claim_that_was_not_selected_leaves_the_null_open():
+    assert null_verdict(record() | {"exceedance_claims": 2}) == "not evaluated"
+    assert null_verdict(record(("supported", "supported")) | {"exceedance_claims": 2}) == "passed"
+
+
+def test_a_refuted_claim_of_another_kind_takes_the_strongest_word_away():
+    found = statement(record(split_half="refuted", **ALL))
+    assert not found["represents"] and "epresents" not in found["sentence"]
 
 
 def test_without_the_null_there_are_no_words():

@@ -247,6 +247,19 @@ def test_a_failed_control_on_record_is_expected(ladder):
     outcome.stdout.fnmatch_lines(["*toy, untrained is 'refuted'; only 'failed' is recorded in controls.*"])
 
 
+def test_a_claim_left_out_of_a_run_earns_no_word(ladder):
+    run(ladder, "--controls", "none", "--deselect", "probes/test_toy.py::test_refuted")
+    folder = max((ladder.path / "reports").glob("2*"))
+    assert results(ladder, folder)["hypotheses"][0]["statement"]["sentence"].startswith("Whether it exceeds chance")
+
+
+def test_two_claims_at_one_threshold_are_refused(ladder):
+    write(ladder, "probes/test_toy.py", PROBE.replace("threshold=5.0", "threshold=3.0"))
+    outcome = run(ladder)
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["*two exceedance claims at one threshold*"])
+
+
 CALIBRATED = """
 import fixtures.calibration
 
