@@ -22,11 +22,12 @@ import torch
 from PIL import Image
 
 from benchmarks.capture_speed import bare_inputs, pipeline_calls
-from fixtures.capture import Stimulus, capture, encode_images
+from fixtures.capture import Stimulus, capture, encode_images, encode_prompts
 from fixtures.environment import environment
-from fixtures.images import _generate, _Request, encode_prompts
+from fixtures.images import _Request, generate
 from fixtures.model import Model
-from fixtures.recorder import SiteRecorder, TokenLayout
+from fixtures.recorder import SiteRecorder
+from fixtures.reduction import TokenLayout, reduction
 from fixtures.settings import resolve_settings
 
 PROMPT = "Describe what is depicted in this image."
@@ -82,8 +83,7 @@ def measure(model: Model, folder: Path, n_stimuli: int, n_images: int) -> dict[s
     layout = TokenLayout(protocol.text_length, noise, noise)
 
     def hooked():
-        averaging = layout.averaging([30] * size, transformer.device)
-        with SiteRecorder(transformer, model.sites, averaging) as recorder:
+        with SiteRecorder(transformer, model.sites, reduction(layout, [30] * size, transformer.device)) as recorder:
             transformer(**inputs)
             recorder.collect().cpu()
 
@@ -110,8 +110,7 @@ def generation(model: Model, n_images: int) -> dict[str, float]:
 
     def ours():
         texts = encode_prompts(pipeline, [*prompts, ""], protocol)
-        for start in range(0, n_images, protocol.batch_size):
-            _generate(pipeline, requests[start : start + protocol.batch_size], texts, protocol)
+        generate(lambda: pipeline, requests, texts, protocol, lambda batch, encoded: None)
 
     def theirs(size: int):
         for start in range(0, n_images, size):

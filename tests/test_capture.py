@@ -12,7 +12,8 @@ from fixtures.activations import TOKEN_GROUPS, Activations, pooled_rms, split_me
 from fixtures.capture import Stimulus, capture, count_tokens
 from fixtures.errors import ProbeError
 from fixtures.model import Model
-from fixtures.recorder import SiteRecorder, TokenLayout
+from fixtures.recorder import SiteRecorder
+from fixtures.reduction import TokenLayout, reduction
 
 PROMPTS = ["A glass on a table.", "Describe what is depicted in this image.", "Two men and a dog in the street", "x"]
 
@@ -170,8 +171,7 @@ def test_a_non_finite_activation_names_stimulus_and_block(tiny):
 
 
 def test_a_site_that_does_not_fire_is_an_error(tiny):
-    averaging = TokenLayout(4, 4, 0).averaging([2], "cpu")
-    with SiteRecorder(tiny.pipeline.transformer, tiny.sites, averaging) as recorder:
+    with SiteRecorder(tiny.pipeline.transformer, tiny.sites) as recorder:
         with pytest.raises(ProbeError, match=r"to_out\.0 fired 0 times"):
             recorder.collect()
 
@@ -193,8 +193,8 @@ def test_the_pooled_rms_is_the_exact_weighted_mean_of_token_groups(counts, noise
     prompt_tokens = [min(first, text) for first, _ in counts]
     tokens = text + noise + reference
     values = np.random.default_rng(seed).standard_normal((len(counts), tokens, 32)).astype(np.float32)
-    squares = torch.from_numpy(values).unflatten(-1, (2, 16)).square().sum(-1)
-    group_means = (layout.averaging(prompt_tokens, "cpu")["text+image"] @ squares).numpy()
+    reduce = reduction(layout, prompt_tokens, "cpu")
+    group_means = reduce(torch.from_numpy(values), "text+image").numpy()
     weights = layout.counts(prompt_tokens)
     assert (weights.sum(axis=1) == tokens).all()
     pooled = np.sqrt((weights[:, :, None] * group_means).sum(axis=1) / tokens)

@@ -13,13 +13,13 @@ from fixtures.controls.adjusted import confounds, input_baseline
 from fixtures.controls.familywise import familywise
 from fixtures.controls.placebo import BAND, PlaceboSet, placebo
 from fixtures.controls.untrained import prediction_p, untrained
-from fixtures.statistics import freedman_lane, set_difference_test
+from fixtures.statistics import NullPlan, freedman_lane, set_difference_test
 
 PAIRS, UNITS, PLANTED = 20, 100, 30
 CLAIMS = (Exceedance(5.0, 2.0), Exceedance(3.0, 2.0))
 THRESHOLDS = (3.0, 5.0)
 REQUIRED = {5.0: 2.0, 3.0: 12.0}
-NULL = ("exact", 0, 0)
+PLAN = NullPlan()
 
 
 def noise(seed=0, pairs=PAIRS):
@@ -198,7 +198,7 @@ def rms_of(differences):
 
 
 def baseline(differences, inputs):
-    return input_baseline(differences, rms_of(inputs), "text embeddings", 4, REQUIRED, THRESHOLDS, NULL)
+    return input_baseline(differences, rms_of(inputs), "text embeddings", 4, REQUIRED, THRESHOLDS, PLAN)
 
 
 def test_an_effect_beside_the_input_is_not_inherited():

@@ -7,19 +7,19 @@ import pytest
 
 from fixtures.claims import Exceedance
 from fixtures.controls.replication import held_out, null_record, replication
-from fixtures.statistics import exceeds, held_out_selection, paired_t, sign_flip_null, split_half_null
+from fixtures.statistics import NullPlan, exceeds, held_out_selection, paired_t, sign_flip_null, split_half_null
 
 PAIRS, UNITS = 14, 60
 IDS = [f"p{number}" for number in range(PAIRS)]
 CATEGORIES = ["even" if number % 2 == 0 else "odd" for number in range(PAIRS)]
 CLAIMS = (Exceedance(3.0, 2.0), Exceedance(5.0, 2.0))
-NULL = ("exact", 0, 0)
+PLAN = NullPlan()
 
 
 def replicate(differences, pairs=IDS, categories=CATEGORIES, second=None, claims=CLAIMS):
     second = differences if second is None else second
     split = {"null": null_record(split_half_null(differences, seed=2))} if len(differences) >= 4 else None
-    return replication(differences, pairs, categories, second, 7, split, claims, (3.0, 5.0), NULL)
+    return replication(differences, pairs, categories, second, 7, split, claims, (3.0, 5.0), PLAN)
 
 
 @pytest.fixture(scope="module")

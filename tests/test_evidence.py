@@ -9,6 +9,7 @@ from scipy.stats import ttest_rel
 
 from fixtures.activations import Activations, pooled_rms, split_members
 from fixtures.evidence import UNIT_COLUMNS, compare, evaluate
+from fixtures.statistics import NullPlan
 
 N_PAIRS, PLANTED = 12, 20
 
@@ -26,7 +27,7 @@ def activations(tiny):
 
 @pytest.fixture(scope="module")
 def evaluated(tiny, activations):
-    return evaluate(activations, tiny.groups, tiny.heads, "exact", 0, 0)
+    return evaluate(activations, tiny.groups, tiny.heads, NullPlan())
 
 
 def read_units(data):
@@ -88,7 +89,7 @@ def test_shares_by_token_group_pool_that_group_alone(tiny, activations, evaluate
 def test_a_token_group_without_tokens_has_no_share(tiny, activations):
     counts = activations.token_counts.copy()
     counts[:, 3] = 0
-    found = evaluate(Activations(activations.mean_square, counts), tiny.groups, tiny.heads, "exact", 0, 0)[0]["shares"]
+    found = evaluate(Activations(activations.mean_square, counts), tiny.groups, tiny.heads, NullPlan())[0]["shares"]
     assert {row["value"] for row in found if row["by"] == "token group"} == {"prompt", "padding", "noise"}
 
 
@@ -114,22 +115,22 @@ def test_the_record_is_plain_json(evaluated):
 
 
 def test_the_same_input_gives_the_same_bytes(tiny, activations, evaluated):
-    assert evaluate(activations, tiny.groups, tiny.heads, "exact", 0, 0) == evaluated
+    assert evaluate(activations, tiny.groups, tiny.heads, NullPlan()) == evaluated
 
 
 @pytest.mark.parametrize(("method", "permutations", "flips"), [("monte-carlo", 500, 500), ("published", 200, 200)])
 def test_other_nulls_are_recorded_as_what_they_are(tiny, activations, method, permutations, flips):
-    null = evaluate(activations, tiny.groups, tiny.heads, method, permutations, 3)[0]["counts"][0]["null"]
+    null = evaluate(activations, tiny.groups, tiny.heads, NullPlan(method, permutations, 3))[0]["counts"][0]["null"]
     assert (null["method"], null["flips"], null["seed"]) == (method, flips, 3)
 
 
 def test_three_pairs_have_no_split_half(tiny, activations):
     few = Activations(activations.mean_square[:6], activations.token_counts[:6])
-    assert evaluate(few, tiny.groups, tiny.heads, "exact", 0, 0)[0]["split_half_r"] is None
+    assert evaluate(few, tiny.groups, tiny.heads, NullPlan())[0]["split_half_r"] is None
 
 
 def test_a_comparison_on_all_pairs_repeats_the_claim_s_counts(tiny, activations, evaluated):
-    rows = compare(activations, tiny.groups, list(range(N_PAIRS)), "exact", 0, 0)
+    rows = compare(activations, tiny.groups, list(range(N_PAIRS)), NullPlan())
     own = [
         (count["threshold"], count["observed"], count["null"]["p99"], count["null"]["max"], count["p"])
         for count in evaluated[0]["counts"]
@@ -141,12 +142,12 @@ def test_a_comparison_on_some_pairs_is_the_evidence_of_those_pairs_alone(tiny, a
     chosen = [0, 2, 3, 7, 8, 9, 11]
     rows = [row for pair in chosen for row in (2 * pair, 2 * pair + 1)]
     alone = Activations(activations.mean_square[rows], activations.token_counts[rows])
-    expected = evaluate(alone, tiny.groups, tiny.heads, "exact", 0, 0)[0]["counts"]
-    found = compare(activations, tiny.groups, chosen, "exact", 0, 0)
+    expected = evaluate(alone, tiny.groups, tiny.heads, NullPlan())[0]["counts"]
+    found = compare(activations, tiny.groups, chosen, NullPlan())
     assert [(row["observed"], row["p"]) for row in found] == [(count["observed"], count["p"]) for count in expected]
     assert found[0]["observed"] > 0
 
 
 @pytest.mark.parametrize("chosen", [[], [4]])
 def test_fewer_than_two_pairs_are_not_compared(tiny, activations, chosen):
-    assert compare(activations, tiny.groups, chosen, "exact", 0, 0) == []
+    assert compare(activations, tiny.groups, chosen, NullPlan()) == []

@@ -12,11 +12,12 @@ from fixtures.evidence import evaluate
 from fixtures.measurement import Measurement
 from fixtures.model import Model
 from fixtures.settings import resolve_settings
+from fixtures.statistics import NullPlan
 from fixtures.stimuli import load_stimuli
 from fixtures.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
-NULL = ("exact", 0, 0)
+PLAN = NullPlan()
 
 
 def probe():
@@ -38,7 +39,7 @@ def measurement(name, cache, tmp_path) -> Measurement:
 
 
 def record(measured: Measurement, activations: Activations) -> dict:
-    return evaluate(activations, measured.model.groups, measured.model.heads, *NULL)[0]
+    return evaluate(activations, measured.model.groups, measured.model.heads, PLAN)[0]
 
 
 @pytest.mark.slow
@@ -49,7 +50,7 @@ def test_a_model_that_was_taught_the_arrow_of_time_climbs_to_where_darkening_doe
     assert [claim.judge(evidence).outcome for claim in claims] == ["supported", "supported"]
     assert claims[0].judge(evidence).record["p"] < 1e-4
     assert all(isinstance(claim, Exceedance) for claim in claims)
-    outcomes = {name: evaluate_control(name, measured, evidence, claims, NULL) for name in measured.hypothesis.controls}
+    outcomes = {name: evaluate_control(name, measured, evidence, claims, PLAN) for name in measured.hypothesis.controls}
     assert [name for name, outcome in outcomes.items() if not outcome.passed] == ["placebo"], outcomes
     sets = {row["name"]: row["beaten"] for row in outcomes["placebo"].evidence["sets"]}
     assert sets == {"brightness": False, "scale": True, "crop": True, "mirror": True}
