@@ -89,7 +89,7 @@ def test_a_changed_image_is_refused(prepare, damage):
     path.write_bytes(data[:-9] if damage == "truncate" else path.with_name("glass.b.png").read_bytes())
     with pytest.raises(ProbeError, match=r"glass\.a\.png: damaged or replaced"):
         prepare(load=never)
-    assert prepare(refresh=True)["glass.a"].path.read_bytes() == data
+    assert prepare(refresh="9999")["glass.a"].path.read_bytes() == data
 
 
 def test_a_foreign_image_is_refused(prepare, tmp_path):
@@ -134,15 +134,25 @@ def test_images_that_another_process_adds_meanwhile_are_seen(prepare, monkeypatc
     """The other process finishes between the look without the lock and the lock."""
     from fixtures import images
 
-    lock = images._Manifest.lock
+    lock_of = images._Manifest.lock_of
 
-    def late(manifest):
-        monkeypatch.setattr(images._Manifest, "lock", lock)
+    def late(manifest, batch):
+        monkeypatch.setattr(images._Manifest, "lock_of", lock_of)
         prepare()
-        return lock(manifest)
+        return lock_of(manifest, batch)
 
-    monkeypatch.setattr(images._Manifest, "lock", late)
+    monkeypatch.setattr(images._Manifest, "lock_of", late)
     assert list(prepare(load=never)) == ["glass.a", "glass.b"]
+
+
+def test_some_pairs_images_have_the_seeds_that_they_have_among_all(prepare, stimuli):
+    pair = stimuli.pairs[0]
+    other = replace(pair, id="cup", a=replace(pair.a, prompt="a broken cup"), b=replace(pair.b, prompt="a cup"))
+    both = replace(stimuli, pairs=(pair, other))
+    some = prepare(both, chosen={"cup"})
+    assert {name: image.seed for name, image in some.items()} == {"cup.a": 9, "cup.b": 10}
+    whole = prepare(both)
+    assert {name: whole[name] for name in some} == some
 
 
 def test_a_users_own_images_are_taken_as_they_are(prepare, stimuli, photos):

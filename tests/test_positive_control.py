@@ -33,9 +33,7 @@ def measurement(name, cache, tmp_path) -> Measurement:
     settings = resolve_settings({"model": name, "store": str(cache), "device": "cpu"}, {}, ROOT, environment={})
     stimuli = load_stimuli(ROOT / "stimuli" / "arrow_of_time_rendered.toml")
     store = Store(settings.store)
-    return Measurement(
-        probe()[0], stimuli, Model(settings), store, settings, tmp_path, lambda what: lambda done, total: None
-    )
+    return Measurement(probe()[0], stimuli, Model(settings), store, tmp_path, lambda what: lambda done, total: None)
 
 
 def record(measured: Measurement, activations: Activations) -> dict:

@@ -11,6 +11,7 @@ from fixtures.activations import Activations
 from fixtures.errors import ProbeError
 from fixtures.store import Store
 
+NEVER_FRESH = "9999"
 KEY = {"model": "m", "stimuli": ["a", "b"], "seed": 0}
 
 
@@ -46,7 +47,7 @@ def store(tmp_path, notes):
 )
 def test_what_is_stored_comes_back_bit_by_bit(tmp_path, key, seed, stimuli):
     store = Store(tmp_path / "store")
-    written, _ = store.get(key, lambda: make(seed, stimuli), refresh=True)
+    written, _ = store.get(key, lambda: make(seed, stimuli), refresh=NEVER_FRESH)
     read, stored = store.get(key, never)
     assert stored["from_store"] and same(read, written) and read.mean_square.dtype == np.float32
 
@@ -87,7 +88,7 @@ def test_the_order_of_stimuli_matters_and_the_order_of_fields_does_not(store):
 
 def test_refresh_computes_again(store):
     store.get(KEY, make)
-    again, stored = store.get(KEY, lambda: make(5), refresh=True)
+    again, stored = store.get(KEY, lambda: make(5), refresh=NEVER_FRESH)
     assert not stored["from_store"] and same(again, make(5)) and same(store.get(KEY, never)[0], make(5))
 
 
@@ -171,7 +172,7 @@ def test_two_processes_compute_once(tmp_path):
 def test_a_store_that_cannot_be_written_can_be_read(store, monkeypatch):
     store.get(KEY, make)
     monkeypatch.setattr("fixtures.store.write_atomically", never)
-    monkeypatch.setattr("fixtures.store.FileLock", never)
+    monkeypatch.setattr("fixtures.sharing.FileLock", never)
     assert same(store.get(KEY, never)[0], make())
 
 

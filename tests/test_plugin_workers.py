@@ -1,0 +1,201 @@
+"""Filling the store apart from evaluating it, alone and in shares; out of memory; workers that die."""
+
+import json
+import os
+import shutil
+
+import pytest
+from test_plugin import PROBE, STIMULI, claims, compiled, pairs, project, results, run, write  # noqa: F401 (fixtures)
+
+pytest_plugins = "pytester"
+
+CONTROL = """
+
+def test_control(control):
+    assert control.passed, control
+"""
+IMAGES = """hypothesis = "toy"
+presentation = "image_pairs"
+prompt = "Describe."
+image_seed = 3
+a = "left"
+b = "right"
+placebo = ["seed", "brightness"]
+"""
+
+
+@pytest.fixture
+def whole(project):  # noqa: F811
+    """The toy project with images, a placebo and all controls."""
+    write(project, "stimuli/toy.toml", IMAGES + pairs(9))
+    write(project, "probes/test_toy.py", PROBE + CONTROL)
+    return project
+
+
+def entries(folder):
+    return sorted(file.name for file in folder.glob("activations/*/*.safetensors"))
+
+
+def figures(project):  # noqa: F811
+    """What a run decided, without where and when."""
+    (hypothesis,) = results(project)["hypotheses"]
+    decided = {claim["test"]: (claim["verdict"], claim["observed"], claim["p"]) for claim in hypothesis["claims"]}
+    controls = {control["id"]: (control["verdict"], control["reason"]) for control in hypothesis["controls"]}
+    return decided, controls
+
+
+def test_a_store_filled_in_shares_is_evaluated_without_the_model(whole, tmp_path, monkeypatch):
+    run(whole, "--store", str(tmp_path / "alone"))
+    expected = figures(whole)
+    assert sum(verdict == "not evaluated" for verdict, _ in expected[1].values()) <= 1
+    shutil.rmtree(whole.path / "stimuli" / "images")
+    store = str(tmp_path / "shared")
+    shares = []
+    for share in ("1/2", "2/2"):  # the second finds all images there, and does what takes them all
+        outcome = run(whole, "--store", store, "--capture-only", "--shard", share)
+        assert outcome.ret == 0 and outcome.parseoutcomes() == {}
+        shares.append(entries(tmp_path / "shared"))
+    assert set(shares[0]) < set(shares[1]) == set(entries(tmp_path / "alone"))
+    assert len(list((whole.path / "reports").glob("2*"))) == 1, "nothing but the first run wrote a report"
+
+    shutil.rmtree(whole.path / "stimuli" / "images")
+    monkeypatch.setattr("fixtures.pipeline.load_pipeline", lambda *arguments: pytest.fail("loaded the model"))
+    run(whole, "--store", store, "--store-only")
+    assert figures(whole) == expected
+    assert results(whole)["hypotheses"][0]["activations"]["from_store"]
+    assert entries(tmp_path / "shared") == shares[1]
+
+
+def test_a_share_that_finds_images_missing_says_so(whole, tmp_path):
+    outcome = run(whole, "--store", str(tmp_path / "store"), "--capture-only", "--shard", "2/2")
+    outcome.stdout.fnmatch_lines(["*left for later, until the other shards have generated their images: *toy*"])
+    assert outcome.ret == 0
+
+
+def test_a_launcher_gives_the_share(project, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    seen = []
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        assert run(project, "--store", str(tmp_path / "store"), "--capture-only").ret == 0
+        seen.append(len(entries(tmp_path / "store")))
+    assert 0 < seen[0] < seen[1]
+
+
+def test_an_empty_store_says_what_there_is(project, tmp_path):  # noqa: F811
+    outcome = run(project, "--store", str(tmp_path / "store"), "--store-only")
+    outcome.stdout.fnmatch_lines(["*--store-only: no captures of klein-tiny in *. There are: none.*"])
+    assert {claim["verdict"] for claim in claims(project, folder(project)).values()} == {"not evaluated"}
+
+
+def test_a_store_of_two_protocols_asks_which(project, tmp_path):  # noqa: F811
+    store = ("--store", str(tmp_path / "store"))
+    for seed in "12":
+        run(project, *store, "--capture-only", "--seed", seed)
+    outcome = run(project, *store, "--store-only")
+    outcome.stdout.fnmatch_lines(["*several stored captures fit: klein-tiny, * seed [12]; klein-tiny, * seed [12]*"])
+    run(project, *store, "--store-only", "--seed", "2").assert_outcomes(passed=2)
+
+
+def test_what_was_not_captured_is_not_evaluated(project, tmp_path):  # noqa: F811
+    store = ("--store", str(tmp_path / "store"))
+    write(project, "probes/test_toy.py", PROBE + CONTROL)
+    run(project, *store, "--capture-only", "--controls", "none")
+    run(project, *store, "--store-only", "--controls", "replication")
+    (hypothesis,) = results(project, folder(project))["hypotheses"]
+    assert {claim["verdict"] for claim in hypothesis["claims"]} == {"supported", "refuted"}
+    (control,) = hypothesis["controls"]
+    assert control["verdict"] == "not evaluated" and "--store-only loads no model" in control["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--shard", "1/2"), "--shard goes with --capture-only"),
+        (("--capture-only", "--shard", "3/2"), "'3/2' is not a share"),
+        (("--capture-only", "--store-only"), "exclude each other"),
+        (("--capture-only", "-n", "2"), "not by -n"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(project, arguments, message):  # noqa: F811
+    outcome = project.runpytest_subprocess("-p", "no:cacheprovider", *arguments, "probes")
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines([f"*{message}*"])
+
+
+def test_capture_only_fails_where_nothing_can_be_captured(project, tmp_path):  # noqa: F811
+    write(project, "stimuli/toy.toml", STIMULI)
+    outcome = run(project, "--store", str(tmp_path / "store"), "--capture-only")
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+    outcome.stdout.fnmatch_lines(["*toy: *toy.toml: *pairs*"])
+
+
+SCARCE = """
+import torch
+import fixtures.capture as capture
+
+whole = capture._Forward.__call__
+
+def scarce(self, batch, text, images):
+    if self.protocol.batch_size > 3:
+        raise torch.OutOfMemoryError("no memory")
+    return whole(self, batch, text, images)
+
+capture._Forward.__call__ = scarce
+pytest_plugins = ["fixtures.plugin"]
+"""
+
+
+def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path):  # noqa: F811
+    run(project)
+    size = results(project)["protocol"]["batch_size"]
+    assert results(project)["protocol"]["batch_size_halved_from"] is None
+    project.makeconftest(SCARCE)
+    outcome = project.runpytest_subprocess("-p", "no:cacheprovider", "--store", str(tmp_path / "store"), "probes")
+    outcome.assert_outcomes(passed=1, failed=1)
+    outcome.stdout.fnmatch_lines([f"*out of memory on cpu; batches of {size // 2} from here on*"])
+    protocol = results(project)["protocol"]
+    assert protocol["batch_size"] == 2 and protocol["batch_size_halved_from"] == size
+    assert results(project)["hypotheses"][0]["activations"]["batch_size"] == 2
+
+
+DYING = """
+import os, signal
+import fixtures.run as run
+
+def die(self, hypothesis):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+run.Run.evidence = die
+pytest_plugins = ["fixtures.plugin"]
+"""
+
+
+def test_a_worker_that_dies_leaves_its_claims_not_evaluated(project):  # noqa: F811
+    project.makeconftest(DYING)
+    outcome = project.runpytest_subprocess("-p", "no:cacheprovider", "-n", "1", "--max-worker-restart", "0", "probes")
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+    decided = claims(project, folder(project))
+    assert {claim["verdict"] for claim in decided.values()} == {"not evaluated"}
+    assert any("crashed" in claim["reason"] for claim in decided.values())
+    assert not list(folder(project).glob(".expected*"))
+    html = (folder(project) / "report.html").read_text()
+    assert "crashed" in html and "its test did not run" in html
+
+
+def folder(project):  # noqa: F811
+    """The newest run, complete or not."""
+    return max((project.path / "reports").glob("2*"))
+
+
+def test_two_workers_capture_each_segment_once(project, tmp_path):  # noqa: F811
+    write(project, "stimuli/toy.toml", STIMULI + pairs(40))
+    store = tmp_path / "store"
+    outcome = project.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2", "--store", str(store), "probes")
+    outcome.assert_outcomes(passed=2)
+    found = entries(store)
+    assert len(found) == len(set(found)) == 8  # 80 stimuli in batches of 10
+    sidecars = [json.loads(file.read_text()) for file in store.glob("activations/*/*.json")]
+    made = {sidecar["created"] for sidecar in sidecars}
+    assert len(made) == 8
+    assert os.listdir(store / "models")
