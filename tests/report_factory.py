@@ -516,13 +516,16 @@ def write_units(file: Path, units, d, t, rng) -> None:
     change = 2 * d.mean(axis=0)
     with gzip.open(file, "wt", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        names = ("t", "mean_difference", "relative_change", "ci_low", "ci_high", "p_adjusted")
-        writer.writerow(["unit", *units[0], *names])
+        names = ("t", "cohens_d", "mean_difference", "relative_change", "ci_low", "ci_high", "p_adjusted")
+        writer.writerow(["unit", "name", *units[0], *names])
         for index, unit in enumerate(units):
             value = "" if np.isnan(t[index]) else f"{t[index]:.6g}"
             adjusted = max(0.001, min(1.0, 40 * float(np.exp(-abs(np.nan_to_num(t[index]))))))
-            numbers = (d[:, index].mean(), change[index], change[index] - 0.8, change[index] + 0.8, adjusted)
-            writer.writerow([index, *unit.values(), value, *(f"{number:.6g}" for number in numbers)])
+            size = t[index] / np.sqrt(len(d))
+            numbers = (size, d[:, index].mean(), change[index], change[index] - 0.8, change[index] + 0.8, adjusted)
+            name = f"{unit['site']}[{unit['start']}:{unit['stop']}]"
+            cells = ("" if np.isnan(number) else f"{number:.6g}" for number in numbers)
+            writer.writerow([index, name, *unit.values(), value, *cells])
 
 
 def make_stimuli(folder: Path, name: str, presentation: str, n_pairs: int, side: int) -> dict:

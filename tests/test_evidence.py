@@ -9,6 +9,7 @@ from scipy.stats import ttest_rel
 
 from fixtures.activations import Activations, pooled_rms, split_members
 from fixtures.evidence import UNIT_COLUMNS, compare, evaluate
+from fixtures.pipeline import skeleton
 from fixtures.statistics import NullPlan
 
 N_PAIRS, PLANTED = 12, 20
@@ -41,6 +42,23 @@ def test_per_unit_t_is_scipys(tiny, activations, evaluated):
     assert [row["unit"] for row in rows] == [str(index) for index in range(144)]
     np.testing.assert_allclose([float(row["t"]) for row in rows[:143]], expected, rtol=1e-8)
     assert float(rows[143]["t"]) == 0
+
+
+def test_per_unit_d_is_the_mean_over_the_standard_deviation(tiny, activations, evaluated):
+    a, b = split_members(pooled_rms(activations, tiny.groups))
+    differences, rows = (a - b)[:, :143], read_units(evaluated[1])
+    expected = differences.mean(axis=0) / differences.std(axis=0, ddof=1)
+    np.testing.assert_allclose([float(row["cohens_d"]) for row in rows[:143]], expected, rtol=1e-8)
+
+
+def test_a_unit_is_named_by_its_module_and_channels(tiny, evaluated):
+    rows = read_units(evaluated[1])
+    modules = dict(skeleton(tiny.source).named_modules())
+    for row in rows:
+        site, channels = row["name"].removesuffix("]").split("[")
+        start, stop = map(int, channels.split(":"))
+        assert stop - start == 16 and 0 <= start < stop <= modules[site].in_features
+    assert len({row["name"] for row in rows}) == len(rows)
 
 
 def test_the_planted_units_are_found_and_no_others(evaluated):

@@ -165,7 +165,7 @@ def test_names_in_the_unit_table(run, payload, tmp_path):
     text = payload.encode("utf-8", "replace").decode().replace("\x00", "")
     with gzip.open(tmp_path / hypothesis["units_file"], "wt", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(
-            [rows[0], *([row[0], text, text + row[2], text, text, *row[5:]] for row in rows[1:])]
+            [rows[0], *([row[0], text, text, text + row[3], text, text, *row[6:]] for row in rows[1:])]
         )
     page = check(evidence_html(hypothesis, hypothesis["claims"][0], tmp_path, results["model"]))
     assert "svg" in page.tags

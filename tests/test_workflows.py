@@ -1,0 +1,215 @@
+"""The GitHub workflows: their form by the published schema, their promises by reading them, their scripts by running
+them with what they call replaced by recorders."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+
+from fixtures.checkpoint import FILES
+from fixtures.embedded import EMBEDDED
+from fixtures.model_source import ALIASES
+from fixtures.settings import OPTIONS
+
+FOLDER = Path(__file__).parents[1] / ".github" / "workflows"
+TESTS, PROBES = FOLDER / "tests.yml", FOLDER / "probes-gpu.yml"
+RECORDER = """#!{python}
+import json, os, sys
+with open(os.environ["RECORD"], "a") as stream:
+    stream.write(json.dumps([sys.argv, os.environ.get("HF_HUB_OFFLINE")]) + "\\n")
+"""
+
+
+def load(file):
+    return yaml.load(file.read_text(), yaml.BaseLoader)  # in which `on` is no truth value
+
+
+def steps(file):
+    return [step for job in load(file)["jobs"].values() for step in job["steps"]]
+
+
+def step(name):
+    return next(step for step in steps(PROBES) if step.get("name") == name)
+
+
+def conforms(*files):
+    schema = ["--builtin-schema", "vendor.github-workflows"]
+    command = [sys.executable, "-m", "check_jsonschema", *schema, *map(str, files)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_workflows_conform_to_the_schema():
+    files = sorted(FOLDER.glob("*"))
+    assert files == [PROBES, TESTS]
+    outcome = conforms(*files)
+    assert outcome.returncode == 0, outcome.stdout
+
+
+def test_the_schema_refuses_a_workflow_with_a_misspelt_key(tmp_path):
+    (tmp_path / "bad.yml").write_text(PROBES.read_text().replace("runs-on:", "runs_on:"))
+    assert conforms(tmp_path / "bad.yml").returncode == 1
+
+
+def test_tests_run_on_every_push_and_pull_request_in_both_pythons():
+    workflow = load(TESTS)
+    assert set(workflow["on"]) == {"push", "pull_request"} and not any(workflow["on"].values())
+    job = workflow["jobs"]["tests"]
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.13"]
+    assert "make test" in [step.get("run") for step in job["steps"]]
+    assert any(step.get("with", {}).get("cache") == "pip" for step in job["steps"])
+
+
+def test_the_runner_sees_no_pull_request_and_no_fork():
+    workflow = load(PROBES)
+    assert set(workflow["on"]) == {"schedule", "workflow_dispatch"}
+    assert all(job["if"] == "github.repository == vars.PROBES_REPOSITORY" for job in workflow["jobs"].values())
+    assert workflow["concurrency"] == {"group": "probes-gpu", "cancel-in-progress": "false"}
+
+
+@pytest.mark.parametrize("file", [TESTS, PROBES], ids=["tests", "probes"])
+def test_a_workflow_may_read_the_repository_and_nothing_else(file):
+    workflow = load(file)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert not any("permissions" in job for job in workflow["jobs"].values())
+    checkouts = [step for step in steps(file) if step.get("uses", "").startswith("actions/checkout")]
+    assert [step["with"]["persist-credentials"] for step in checkouts] == ["false"]
+    assert all("timeout-minutes" in job for job in workflow["jobs"].values())
+
+
+@pytest.mark.parametrize("file", [TESTS, PROBES], ids=["tests", "probes"])
+def test_no_expression_stands_in_shell_text(file):
+    scripts = [step["run"] for step in steps(file) if "run" in step]
+    assert scripts and not any("${{" in script for script in scripts)
+    for script in scripts:
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_the_token_is_in_the_download_and_nowhere_else():
+    with_secret = [step.get("name") for step in steps(PROBES) if "secrets." in json.dumps(step)]
+    assert with_secret == ["Download"] and PROBES.read_text().count("secrets.") == 1
+    assert step("Probes")["env"]["HF_HUB_OFFLINE"] == "1"
+    names = [entry.get("name") for entry in steps(PROBES)]
+    assert names.index("Download") < names.index("Probes")
+
+
+def test_every_variable_of_the_suite_is_one_of_its_options():
+    used = set(re.findall(r"\bPROBES_[A-Z_]+", PROBES.read_text())) - {"PROBES_REPOSITORY", "PROBES_VOLUME"}
+    known = {option.variable for option in OPTIONS}
+    assert {"PROBES_MODEL", "PROBES_STORE", "PROBES_REPORTS"} < used
+    if not {"PROBES_LORA", "PROBES_BASELINE", "PROBES_GATE"} & known:
+        pytest.skip("--lora, --baseline and --gate are no options yet")
+    assert used <= known
+
+
+def test_the_report_and_junit_are_uploaded_as_they_are_and_the_folder_as_one_archive():
+    uploads = [step for step in steps(PROBES) if step.get("uses", "").startswith("actions/upload-artifact")]
+    assert {upload["uses"] for upload in uploads} == {"actions/upload-artifact@v7"}  # the first that can leave unzipped
+    as_they_are = [upload["with"]["path"] for upload in uploads if upload["with"].get("archive") == "false"]
+    assert [Path(path).name for path in as_they_are] == ["report.html", "junit.xml"]
+    archived = [upload["with"] for upload in uploads if "archive" not in upload["with"]]
+    assert archived == [{"name": "results", "path": "${{ steps.summary.outputs.folder }}"}]
+    assert all("!cancelled()" in upload["if"] for upload in uploads)
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """A workplace in which a step's script runs as on GitHub; programs that it calls write down their arguments."""
+    (tmp_path / "work" / "stimuli").mkdir(parents=True)
+    programs = [tmp_path / "work/.venv/bin/hf", tmp_path / "work/.venv/bin/python", tmp_path / "bin/nvidia-smi"]
+    for program in programs:
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(RECORDER.format(python=sys.executable))
+        program.chmod(0o755)
+
+    def run(name, **variables):
+        wanted = step(name)
+        record = tmp_path / "record"
+        record.unlink(missing_ok=True)
+        fixed = {name: value for name, value in wanted.get("env", {}).items() if "${{" not in value}
+        own = {"RECORD": str(record), "RUNNER_TEMP": str(tmp_path / "temp")}
+        own["PATH"] = f"{tmp_path}/bin:{os.environ['PATH']}"
+        own |= {name: str(tmp_path / name) for name in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        empty = dict.fromkeys(("PROBES_REVISION", "PROBES_LORA"), "")
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", wanted["run"]]
+        subprocess.run(command, cwd=tmp_path / "work", env=own | empty | fixed | variables, check=True)
+        return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+
+    return run
+
+
+def test_the_volume_holds_caches_store_and_images(runner, tmp_path):
+    runner("Volumes", VOLUME=str(tmp_path / "volume"))
+    written = dict(line.split("=") for line in (tmp_path / "GITHUB_ENV").read_text().splitlines())
+    assert {"HF_HOME", "PROBES_STORE", "PIP_CACHE_DIR", "PROBES_REPORTS"} == set(written)
+    assert all(Path(folder).is_dir() for folder in written.values())
+    assert Path(written["PROBES_STORE"]).parent == tmp_path / "volume"
+    (tmp_path / "work/stimuli/images/x.png").write_bytes(b"")
+    assert (tmp_path / "volume/images/x.png").exists()
+
+
+def downloads(runner, **variables):
+    return [arguments[1:] for arguments, _ in runner("Download", **variables)]
+
+
+def test_the_download_takes_the_files_that_the_suite_reads(runner):
+    includes = [f"--include={pattern}" for pattern in FILES]
+    assert downloads(runner, PROBES_MODEL="klein") == [["download", ALIASES["klein"], *includes]]
+    found = downloads(runner, PROBES_MODEL="owner/name", PROBES_REVISION="v1; touch pwned")
+    assert found == [["download", "owner/name", *includes, "--revision=v1; touch pwned"]]
+
+
+@pytest.mark.parametrize("model", [*EMBEDDED, "/models/mine", "folder/here", "$(touch pwned)", "-x/y", "a b/c"])
+def test_what_is_no_hub_id_is_not_downloaded(runner, tmp_path, model):
+    (tmp_path / "work/folder/here").mkdir(parents=True)
+    assert downloads(runner, PROBES_MODEL=model) == []
+    assert not (tmp_path / "work/pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("lora", "expected"),
+    [
+        ("owner/taste", [["owner/taste", LORA_WEIGHT_NAME_SAFE]]),
+        ("owner/taste:0.5", [["owner/taste", LORA_WEIGHT_NAME_SAFE]]),
+        ("owner/taste/deep/a.safetensors:1", [["owner/taste", "deep/a.safetensors"]]),
+        ("/data/a.safetensors:0.5", []),
+        ("--token/x", []),
+        ("", []),
+    ],
+)
+def test_the_lora_is_downloaded_with_its_weight_left_out(runner, lora, expected):
+    found = downloads(runner, PROBES_MODEL="klein-mini", PROBES_LORA=lora)
+    assert found == [["download", *arguments] for arguments in expected]
+
+
+def test_arguments_are_words_and_never_shell(runner, tmp_path):
+    reports = tmp_path / "reports"
+    hostile = "-k 'a;b' $(touch pwned) `touch pwned` ; touch pwned * --seed 3"
+    ((arguments, offline),) = runner("Probes", ARGUMENTS=hostile, PROBES_REPORTS=str(reports))
+    expected = ["-m", "pytest", "probes", "--junitxml", f"{reports}/junit.xml", *hostile.split(" ")]
+    assert arguments[1:] == expected and offline == "1" and not (tmp_path / "work/pwned").exists()
+    ((arguments, _),) = runner("Probes", ARGUMENTS="", PROBES_REPORTS=str(reports))
+    assert arguments[1:] == expected[:5]
+
+
+def test_the_summary_of_the_last_run_is_shown(runner, tmp_path):
+    reports = tmp_path / "reports"
+    for name in ("20310101T000000Z-a", "20310102T000000Z-a"):
+        (reports / name).mkdir(parents=True)
+        (reports / name / "summary.md").write_text(f"# {name}\n")
+    (reports / "latest").symlink_to("20310101T000000Z-a")
+    runner("Summary", PROBES_REPORTS=str(reports))
+    assert (tmp_path / "GITHUB_OUTPUT").read_text() == f"folder={reports}/20310102T000000Z-a\n"
+    assert (tmp_path / "GITHUB_STEP_SUMMARY").read_text() == "# 20310102T000000Z-a\n"
+
+
+def test_a_run_without_a_report_leaves_a_line_and_no_folder(runner, tmp_path):
+    (tmp_path / "reports").mkdir()
+    runner("Summary", PROBES_REPORTS=str(tmp_path / "reports"))
+    assert (tmp_path / "GITHUB_OUTPUT").read_text() == "folder=\n"
+    assert "No summary was written" in (tmp_path / "GITHUB_STEP_SUMMARY").read_text()
