@@ -48,6 +48,38 @@ REPLICATION = {
         "t_correlation": 0.83,
     },
 }
+CHECK = {  # what the checker records of a set
+    "file": "toy.toml",
+    "presentation": "prompt_pairs",
+    "giveaway": None,
+    "vocabulary": {"name": "klein-tiny", "is_qwen": False},
+    "pairs": {
+        "n_pairs": 25,
+        "categories": {"glass": 9, "food": 8, "paper": 8},
+        "templates": {"verb": 13, "noun": 12},
+        "wording": {
+            "ids": ["event 00", "event 01", "event 02"],
+            "lengths": {
+                "tokens": {"differences": [0, 0, 0]},
+                "words": {"differences": [0, 1, -2]},
+                "letters": {"differences": [3, 1, 4]},
+            },
+            "changed": {"tokens": 3.75, "words": 3.0},
+            "overlap": 0.91,
+            "overlap_least": 0.75,
+            "thirds": {"early": 7, "middle": 12, "late": 6},
+            "words": [{"feature": "apart", "a": 2, "b": 0}, {"feature": "on", "a": 0, "b": 2}],
+            "endings": [],
+            "bag_of_words": {"accuracy": 0.74, "p": 0.0166, "flips": 10000, "seed": 0},
+            "n_alike": 0,
+        },
+    },
+    "placebo": {"n_pairs": 25, "categories": {"glass": 25}, "templates": {}, "wording": None},
+    "findings": [
+        {"kind": "note", "of": "set", "rule": "placebo", "text": "changes 3.0 words"},
+        {"kind": "problem", "of": "placebo", "rule": "tokens", "text": "members differ: event 02 (1)"},
+    ],
+}
 HELD_OUT = {"splits": 200, "selected": 16, "observed": 2.34, "p": 0.004, "p99": 1.2} | NULL_FIGURES
 CALIBRATION = {
     "model": "klein-tiny",
@@ -533,7 +565,7 @@ def make_stimuli(folder: Path, name: str, presentation: str, n_pairs: int, side:
     rng = np.random.default_rng(7)
     pairs = []
     for index in range(n_pairs):
-        pair = {"id": f"event {index:02d}", "category": ("glass", "food", "paper")[index % 3]}
+        pair = {"id": f"event {index:02d}", "category": ("glass", "food", "paper")[index % 3], "template": "noun"}
         for letter, prompt in zip("ab", PROMPTS, strict=True):
             image = None
             if presentation == "image_pairs":
@@ -545,7 +577,8 @@ def make_stimuli(folder: Path, name: str, presentation: str, n_pairs: int, side:
     if presentation == "reference_prompt_pairs":
         reference = {"image": f"images/{name}/reference.png", "sha256": "0" * 64}
         draw_picture(folder / reference["image"], rng, side, broken=False, hue=3)
-    return {"file": f"stimuli/{name}.toml", "sha256": "0" * 64, "reference": reference, "pairs": pairs}
+    record = {"file": f"stimuli/{name}.toml", "sha256": "0" * 64, "reference": reference, "pairs": pairs}
+    return record | {"check": CHECK}
 
 
 def draw_picture(file: Path, rng, side: int, broken: bool, hue: int) -> None:

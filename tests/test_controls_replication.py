@@ -16,10 +16,10 @@ CLAIMS = (Exceedance(3.0, 2.0), Exceedance(5.0, 2.0))
 PLAN = NullPlan()
 
 
-def replicate(differences, pairs=IDS, categories=CATEGORIES, second=None, claims=CLAIMS):
+def replicate(differences, pairs=IDS, categories=CATEGORIES, second=None, claims=CLAIMS, templates=()):
     second = differences if second is None else second
     split = {"null": null_record(split_half_null(differences, seed=2))} if len(differences) >= 4 else None
-    return replication(differences, pairs, categories, second, 7, split, claims, (3.0, 5.0), PLAN)
+    return replication(differences, pairs, categories, second, 7, split, claims, (3.0, 5.0), PLAN, templates)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,23 @@ def test_categories_are_left_out_whole(pulled):
     entry = replicate(pulled).evidence["without_one_category"]["counts"][0]
     counts = {name: beyond(pulled[[c != name for c in CATEGORIES]], 3.0) for name in ("even", "odd")}
     assert entry["smallest"] == min(counts.values()) == counts[entry["smallest_without"]]
+
+
+def test_templates_are_left_out_where_they_are_recorded(responding):
+    outcome = replicate(responding, templates=CATEGORIES)
+    assert outcome.passed and outcome.number == "5 of 5 checks" and "without any one template p = " in outcome.reason
+    assert outcome.evidence["without_one_template"] == outcome.evidence["without_one_category"]
+    for same in ((), [None] * PAIRS, ["one"] * PAIRS):
+        assert replicate(responding, templates=same) == replicate(responding)
+
+
+def test_an_effect_of_one_template_does_not_replicate():
+    differences = np.random.default_rng(3).normal(size=(24, UNITS))
+    differences[:8, :40] += 5
+    ids, thirds = [f"p{n}" for n in range(24)], [f"third_{n // 8}" for n in range(24)]
+    outcome = replicate(differences, ids, [f"c{n % 4}" for n in range(24)], templates=thirds)
+    assert outcome.verdict == "failed" and "without any one template" in outcome.reason.split(";")[0]
+    assert outcome.evidence["without_one_template"]["counts"][0]["smallest_without"] == "third_0"
 
 
 def test_held_out_selection_is_that_of_the_statistics(pulled):

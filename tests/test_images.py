@@ -5,10 +5,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fixtures.activations import TOKEN_GROUPS, pooled_rms
+from fixtures.claims import Hypothesis
 from fixtures.errors import ProbeError
 from fixtures.files import file_sha256
 from fixtures.images import prepare_again, prepare_images
-from fixtures.stimuli import load_stimuli
+from fixtures.measurement import Measurement
+from fixtures.settings import resolve_settings
+from fixtures.stimuli import Member, Pair, load_stimuli
+from fixtures.store import Store
 
 TEXT = """hypothesis = "h"
 presentation = "image_pairs"
@@ -74,6 +79,51 @@ def test_an_image_equals_the_pipelines_own(prepare, tiny):
         generator=torch.Generator().manual_seed(8),
     ).images[0]
     assert np.abs(ours - np.asarray(theirs, dtype=int)).max() <= 1
+
+
+def references(stimuli, *own):
+    """The pair again as often as there are references, each with its own."""
+    first = stimuli.pairs[0]
+    pairs = tuple(replace(first, id=f"glass_{number}", reference=member) for number, member in enumerate(own))
+    return replace(stimuli, presentation="reference_prompt_pairs", prompt=None, pairs=pairs)
+
+
+def test_every_pair_has_its_own_reference(prepare, stimuli, photos):
+    kitchen, mine, cellar = Member("a kitchen"), Member(image=photos[0]), Member("a cellar")
+    images = prepare(references(stimuli, kitchen, mine, cellar))
+    assert {name: image.seed for name, image in images.items()} == {
+        "glass_0.reference": 7,
+        "glass_1.reference": None,
+        "glass_2.reference": 9,
+    }
+    assert images["glass_1.reference"].path == photos[0]
+    assert images["glass_0.reference"].sha256 != images["glass_2.reference"].sha256
+    assert prepare(references(stimuli, kitchen, mine, cellar), load=never) == images
+
+
+def test_both_members_of_a_pair_and_of_its_placebo_are_shown_its_reference(prepare, stimuli, tiny, tmp_path):
+    concept = references(stimuli, Member("a kitchen"), Member("a cellar"))
+    placebo = tuple(Pair(f"neutral_{number}", "c", Member(f"blue {number}"), Member("red")) for number in range(2))
+    concept = replace(concept, placebo=placebo)
+    settings = resolve_settings({"model": "klein-tiny", "store": str(tmp_path), "device": "cpu"}, {}, tmp_path, {})
+    measurement = Measurement(
+        Hypothesis("h", "H", "s", "a minus b", "a"),
+        concept,
+        tiny,
+        Store(tmp_path),
+        settings,
+        tmp_path / "images",
+        lambda what: lambda done, total: None,
+    )
+    names = ["glass_0.reference"] * 2 + ["glass_1.reference"] * 2
+    for pairs in (concept.pairs, placebo):
+        shown = measurement._present(pairs, measurement.images)
+        assert [image for _, image in shown] == [measurement.images[name] for name in names]
+        assert [stimulus.image for stimulus, _ in shown] == [measurement.images[name].path for name in names]
+    assert [s.prompt for s, _ in measurement.sequence] == ["a broken glass", "a glass"] * 2
+    assert (measurement.activations.token_counts[:, TOKEN_GROUPS.index("reference")] > 0).all()
+    rms = pooled_rms(measurement.activations, tiny.groups)
+    assert (rms[0] != rms[2]).any()  # the same prompt, shown with another image
 
 
 def test_a_deleted_image_is_generated_again(prepare):

@@ -102,7 +102,8 @@ def test_chat_is_the_template_that_the_pipeline_applies(tokenizer, prompt):
 def test_every_prompt_of_the_stimuli_fits(tokenizer, file):
     stimuli = load_stimuli(file)
     prompts = [member.prompt for _, _, member in stimuli.members()] + [stimuli.prompt, ""]
-    prompts += [stimuli.reference.prompt] if stimuli.reference else []
+    references = [stimuli.reference, *(pair.reference for pair in stimuli.pairs)]
+    prompts += [reference.prompt for reference in references if reference]
     lengths = {prompt: len(tokenizer(chat(prompt)).input_ids) for prompt in prompts if prompt is not None}
     assert max(lengths.values()) <= TEXT_LENGTH, max(lengths, key=lengths.get)
 

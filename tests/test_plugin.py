@@ -14,9 +14,13 @@ import torch
 from statsmodels.stats.multitest import multipletests
 
 import fixtures.run
+from fixtures.checker import check_stimuli
 from fixtures.controls.ladder import CONTROLS
 from fixtures.errors import ProbeError
+from fixtures.model import Model
+from fixtures.settings import resolve_settings
 from fixtures.statistics import held_out_selection, sign_flip_null, split_half_null
+from fixtures.stimuli import load_stimuli
 
 pytest_plugins = "pytester"
 
@@ -308,6 +312,24 @@ def test_results_hold_what_decides_the_numbers(project):
     assert (hypothesis["n_pairs"], hypothesis["n_units"], len(hypothesis["stimuli"]["pairs"])) == (10, 144, 10)
     null = hypothesis["claims"][0]["null"]
     assert (null["method"], null["flips"], sum(null["count_flips"])) == ("exact", 512, 512)
+
+
+def test_results_hold_what_the_checker_found_of_the_stimuli(project):
+    stimuli = 'giveaway = "It is one word."\n' + STIMULI + pairs(10).replace('"c"\n', '"c"\ntemplate = "t"\n')
+    write(project, "stimuli/toy.toml", stimuli)
+    run(project)
+    record = results(project)["hypotheses"][0]["stimuli"]
+    assert {pair["template"] for pair in record["pairs"]} == {"t"}
+    check, model = record["check"], Model(resolve_settings({"model": "klein-tiny"}, {}, ROOT))
+    assert check == check_stimuli(load_stimuli(project.path / "stimuli/toy.toml"), model.vocabulary).record()
+    assert check["vocabulary"] == {"name": "klein-tiny", "is_qwen": False} and check["giveaway"] == "It is one word."
+    tokens = check["pairs"]["wording"]["lengths"]["tokens"]["differences"]
+    assert len(tokens) == 10 and all(tokens)
+    folder = project.path / "reports" / "latest"
+    for view in ("report.html", "summary.md"):
+        text = (folder / view).read_text()
+        assert "given away by the wording" in text and "It is one word." in text
+    assert "single words tell A from B in 10 pairs" in (folder / "summary.md").read_text()
 
 
 def test_the_report_holds_every_claim_and_its_evidence(project):

@@ -208,6 +208,8 @@ def test_replication_shows_each_check_with_its_null_or_its_reason():
     again = rows["with other noise (seed 1): units beyond |t| = 3"]
     assert again == ("38", "required 21.6, null p99 9, null max 31, p = 0.001")
     assert rows["with other noise (seed 1): correlation of t over units with the first"] == ("0.830", "")
+    by_template = replication_rows({"without_one_template": REPLICATION["without_one_pair"]})
+    assert ("without any one template: p", "0.001", "") in by_template and "template" in by_template[1][2]
     assert replication_rows({}) == held_out_rows({}) == []
 
 

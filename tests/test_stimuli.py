@@ -39,6 +39,46 @@ def test_reference_prompt_pairs_have_one_reference(tmp_path):
     assert load(tmp_path, head + PAIR).reference.prompt == "A kitchen."
 
 
+REFERENCES = HEAD.replace("prompt_pairs", "reference_prompt_pairs") + "image_seed = 1\n"
+OWN = PAIR + 'reference = "A kitchen."\n'
+SECOND = PAIR.replace("one", "two").replace("left", "up").replace("right", "down")
+NEUTRAL = SECOND.replace("[[pairs]]", "[[placebo]]")
+
+
+def test_every_pair_may_have_a_reference_of_its_own(tmp_path):
+    (tmp_path / "mine.png").touch()
+    stimuli = load(tmp_path, REFERENCES + OWN + SECOND + 'reference = { image = "mine.png" }\n')
+    assert stimuli.reference is None and stimuli.pairs[0].reference.prompt == "A kitchen."
+    assert stimuli.pairs[1].reference.image == tmp_path / "mine.png"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (REFERENCES + PAIR, "'reference' is missing; expected one at the top of the file, or one in every pair"),
+        (REFERENCES + OWN + SECOND, "'reference' is in pair one but not in pair two; expected one at the top"),
+        (REFERENCES + 'reference = "x"\n' + OWN, "'reference' stands at the top of the file and in pair one"),
+        (REFERENCES + OWN + NEUTRAL + 'reference = "x"\n', r"placebo pair 1 \(two\): field 'reference' is not known"),
+        (HEAD + OWN, r"pair 1 \(one\): field 'reference' is not known here"),
+        (REFERENCES.replace("image_seed = 1\n", "") + OWN, "field 'image_seed' is missing"),
+        (HEAD + PAIR + 'template = "t"\n' + SECOND, r"pair 2 \(two\): field 'template' is missing"),
+        (HEAD + PAIR + 'template = "T"\n', r"pair 1 \(one\): field 'template' is 'T'; expected lower-case"),
+        ("giveaway = 3\n" + HEAD + PAIR, "field 'giveaway' is 3; expected a non-empty string"),
+    ],
+)  # fmt: skip
+def test_a_bad_reference_template_or_giveaway_names_the_place(tmp_path, text, message):
+    with pytest.raises(ProbeError, match=message):
+        load(tmp_path, text)
+
+
+def test_templates_and_the_reason_for_a_giveaway_are_optional(tmp_path):
+    stimuli = load(tmp_path, HEAD + PAIR)
+    assert (stimuli.pairs[0].template, stimuli.giveaway) == (None, None)
+    stimuli = load(tmp_path, 'giveaway = "It is a word."\n' + HEAD + PAIR + 'template = "verb"\n' + NEUTRAL)
+    assert (stimuli.pairs[0].template, stimuli.placebo[0].template) == ("verb", None)
+    assert stimuli.giveaway == "It is a word."
+
+
 PLACEBO = PAIR.replace("[[pairs]]", "[[placebo]]").replace("one", "two").replace("left", "up").replace("right", "down")
 IMAGES = HEAD.replace("prompt_pairs", "image_pairs") + 'prompt = "Describe."\nimage_seed = 7\n'
 
