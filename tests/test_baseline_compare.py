@@ -11,8 +11,10 @@ import pytest
 from baseline_factory import BLOCKS, UNITS, baseline, entry, head, t_maps
 
 from fixtures.baseline.__main__ import main
-from fixtures.baseline.compare import compare_files, compare_hypothesis, compare_runs, side_by_side, unit_name
+from fixtures.baseline.compare import compare_files, compare_hypothesis
 from fixtures.baseline.document import save_baseline
+from fixtures.baseline.moved_units import unit_name
+from fixtures.baseline.records import compare_runs, side_by_side
 from fixtures.baseline.text import change_lines
 from fixtures.report import change_html, changes_html, summary_markdown
 
