@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from fixtures import embedded
 from fixtures.capture import Stimulus, capture
 from fixtures.errors import ProbeError
+from fixtures.lora import ADAPTER_FILE
 from fixtures.model import Model
-from fixtures.model_source import ADAPTER_FILE, resolve_model
+from fixtures.model_source import resolve_model
 from fixtures.settings import resolve_settings
 from fixtures.twins import untrained_twin
 from fixtures.world.captions import FIXED_PROMPT
@@ -142,5 +143,5 @@ def test_an_adapter_that_fits_no_module_is_refused(monkeypatch, cache, tmp_path)
     foreign = {name.replace("transformer.", "transformer.nowhere."): value for name, value in whole.items()}
     save_file(foreign, tmp_path / ADAPTER_FILE)
     monkeypatch.setitem(embedded.EMBEDDED, "klein-mini+arrow", replace(embedded.ARROW, adapter=tmp_path))
-    with pytest.raises(ProbeError, match=f"{tmp_path}: the adapter cannot be loaded"):
+    with pytest.raises(ProbeError, match=f"{tmp_path}.*fits no module of the model"):
         _ = model("klein-mini+arrow", cache, tmp_path).pipeline

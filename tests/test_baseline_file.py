@@ -1,0 +1,158 @@
+import copy
+import json
+import threading
+
+import numpy as np
+import pytest
+from baseline_factory import baseline, entry, head, t_maps
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fixtures.baseline.document import Baseline, check_same, load_baseline, merged, save_baseline, tensor_file
+from fixtures.errors import ProbeError
+
+MAPS = {name: t_maps(4, np.random.default_rng(seed)) for seed, name in enumerate("abcd")}
+names = st.sets(st.sampled_from(sorted(MAPS)), min_size=1)
+in_folder = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def of(chosen) -> Baseline:
+    chosen = sorted(chosen)
+    return Baseline(head(), {name: entry(MAPS[name]) for name in chosen}, {name: MAPS[name] for name in chosen})
+
+
+def same(one: Baseline, other: Baseline) -> bool:
+    maps = one.maps.keys() == other.maps.keys() and all(np.array_equal(one.maps[k], other.maps[k]) for k in one.maps)
+    return maps and one.head == other.head and one.hypotheses == other.hypotheses
+
+
+def content(file) -> tuple[bytes, bytes]:
+    return file.read_bytes(), tensor_file(file).read_bytes()
+
+
+@in_folder
+@given(names)
+def test_what_is_saved_is_read_back(tmp_path, chosen):
+    file = tmp_path / "b.json"
+    file.unlink(missing_ok=True)
+    save_baseline(file, of(chosen))
+    found = load_baseline(file)
+    assert found.hypotheses == of(chosen).hypotheses and found.head == head()
+    for name in chosen:
+        assert np.array_equal(found.maps[name][0], MAPS[name][0])  # the run's own t, bit by bit
+        np.testing.assert_allclose(found.maps[name], MAPS[name], rtol=1e-6)
+
+
+@in_folder
+@given(names, names)
+def test_saving_is_idempotent_and_the_order_of_hypotheses_does_not_matter(tmp_path, one, other):
+    files = [tmp_path / f"{name}.json" for name in "xyz"]
+    for file in files:
+        file.unlink(missing_ok=True)
+    for chosen in (one, other, other, one):
+        save_baseline(files[0], of(chosen))
+    for chosen in (other, one):
+        save_baseline(files[1], of(chosen))
+    save_baseline(files[2], of(one | other))
+    assert content(files[0])[1] == content(files[1])[1] == content(files[2])[1]
+    assert content(files[0])[0] == content(files[1])[0] == content(files[2])[0]
+
+
+@given(names, names, names)
+def test_merging_groups_as_it_likes(one, two, three):
+    left = merged(merged(of(one), of(two)), of(three))
+    assert same(left, merged(of(one), merged(of(two), of(three)))) and same(merged(left, left), left)
+    assert set(left.hypotheses) == one | two | three
+
+
+def test_a_partial_run_keeps_the_claims_that_it_did_not_decide():
+    old, new = of("a"), of("a")
+    decided = {"claims": {"count_t5": {"verdict": "refuted"}}, "controls": {}}
+    new = Baseline(new.head, {"a": new.hypotheses["a"] | decided}, new.maps)
+    found = merged(old, new).hypotheses["a"]
+    assert set(found["claims"]) == {"count_t3", "count_t5"} and set(found["controls"]) == {"placebo"}
+    other = copy.deepcopy(new)
+    other.hypotheses["a"]["stimuli"]["sha256"] = "2" * 64
+    assert set(merged(old, other).hypotheses["a"]["claims"]) == {"count_t5"}  # claims about other stimuli are void
+
+
+@in_folder
+@given(st.data())
+def test_any_changed_byte_is_refused_by_name(tmp_path, data):
+    file = tmp_path / "b.json"
+    file.unlink(missing_ok=True)
+    save_baseline(file, of("ab"))
+    victim = data.draw(st.sampled_from([file, tensor_file(file)]))
+    raw = bytearray(victim.read_bytes())
+    place = data.draw(st.integers(0, len(raw) - 1))
+    raw[place] ^= data.draw(st.integers(1, 255))
+    if victim == file:
+        try:
+            if json.loads(raw) == json.loads(file.read_bytes()):
+                return  # white space for white space
+        except ValueError:
+            pass
+    victim.write_bytes(raw)
+    with pytest.raises(ProbeError, match=str(tmp_path / "b")):
+        load_baseline(file)
+    with pytest.raises(ProbeError, match=str(tmp_path / "b")):
+        save_baseline(file, of("c"))
+    assert victim.read_bytes() == raw  # nothing is mended silently
+
+
+@pytest.mark.parametrize("damage", ["no tensors", "cut", "no json", "foreign", "old schema"])
+def test_a_file_that_is_not_whole_is_refused_by_name(tmp_path, damage):
+    file = tmp_path / "b.json"
+    save_baseline(file, of("a"))
+    if damage == "no tensors":
+        tensor_file(file).unlink()
+    elif damage == "cut":
+        tensor_file(file).write_bytes(tensor_file(file).read_bytes()[:-8])
+    elif damage == "no json":
+        file.unlink()
+    elif damage == "foreign":
+        file.write_text('{"model": 1}')
+    else:
+        file.write_text(file.read_text().replace('"schema": 1', '"schema": 0'))
+    with pytest.raises(ProbeError, match=str(tmp_path / "b")):
+        load_baseline(file)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (head("update"), r"another model: fingerprint is model \(modelmodelmo\), now update"),
+        (head(seed=3), "another protocol: seed is 0, now 3"),
+        (head() | {"null": {"method": "published", "permutations": None}}, "another null: method is exact, now publ"),
+        (head() | {"protocol": head()["protocol"] | {"resolution": 64}}, "protocol: resolution is 128, now 64"),
+    ],
+)
+def test_two_models_or_protocols_do_not_share_a_file(tmp_path, other, message):
+    file = tmp_path / "b.json"
+    save_baseline(file, of("a"))
+    before = content(file)
+    with pytest.raises(ProbeError, match=f"{file}.*{message}"):
+        save_baseline(file, Baseline(other, of("b").hypotheses, of("b").maps))
+    assert content(file) == before
+    check_same(file, head(), head() | {"weights": {}})  # weights follow from the fingerprint
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProbeError, match="--save-baseline .*b.json: cannot be written"):
+        save_baseline(tmp_path / "file" / "b.json", of("a"))
+
+
+def test_savers_at_the_same_time_lose_nothing(tmp_path):
+    file = tmp_path / "b.json"
+    threads = [threading.Thread(target=save_baseline, args=(file, of(name))) for name in "abcd" * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(load_baseline(file).hypotheses) == set("abcd")
+
+
+def test_the_file_is_small(tmp_path):
+    save_baseline(tmp_path / "b.json", baseline(t_maps(6, np.random.default_rng(0))))
+    assert (tmp_path / "b.json").stat().st_size < 10_000
