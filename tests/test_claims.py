@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.claims import MINIMUM_PAIRS, Exceedance, Hypothesis, Published, PublishedCount, SplitHalf
+from fixtures.claims import MINIMUM_PAIRS, Exceedance, Hypothesis, Published, PublishedCount, Share, SplitHalf
 from fixtures.controls.ladder import CONTROLS
 
 
@@ -71,3 +71,21 @@ def test_a_hypothesis_declares_known_controls_or_says_so():
     assert Hypothesis(**declared).controls == CONTROLS and Hypothesis(**declared, controls=()).controls == ()
     with pytest.raises(ValueError, match="h: control 'taste' is not known; expected some of familywise, placebo"):
         Hypothesis(**declared, controls=("placebo", "taste"))
+
+
+@given(observed=st.integers(0, 16320), required=st.floats(0.001, 1))
+def test_a_share_is_of_all_units(observed, required):
+    verdict = Share(3.0, required).judge(evidence(observed, 50))
+    assert verdict.supported == (observed / 16320 >= required or observed >= required * 16320)
+    assert verdict.record["required"] == required * 16320
+
+
+@pytest.mark.parametrize(("threshold", "required"), [(0, 0.5), (3, 0), (3, 1.1)])
+def test_a_share_of_nothing_is_refused(threshold, required):
+    with pytest.raises(ValueError, match="expected a positive threshold and a share"):
+        Share(threshold, required)
+
+
+def test_the_message_of_a_share_gives_both_shares():
+    text = str(Share(3.0, 0.215).judge(evidence(1632, 50)))
+    assert text == "refuted: 1632 of 16320 units at |t| > 3, 10.0 % (at least 21.5 %), null p99 50, p = 0.001"

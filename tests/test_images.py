@@ -11,7 +11,6 @@ from fixtures.errors import ProbeError
 from fixtures.files import file_sha256
 from fixtures.images import prepare_again, prepare_images
 from fixtures.measurement import Measurement
-from fixtures.settings import resolve_settings
 from fixtures.stimuli import Member, Pair, load_stimuli
 from fixtures.store import Store
 
@@ -105,13 +104,11 @@ def test_both_members_of_a_pair_and_of_its_placebo_are_shown_its_reference(prepa
     concept = references(stimuli, Member("a kitchen"), Member("a cellar"))
     placebo = tuple(Pair(f"neutral_{number}", "c", Member(f"blue {number}"), Member("red")) for number in range(2))
     concept = replace(concept, placebo=placebo)
-    settings = resolve_settings({"model": "klein-tiny", "store": str(tmp_path), "device": "cpu"}, {}, tmp_path, {})
     measurement = Measurement(
         Hypothesis("h", "H", "s", "a minus b", "a"),
         concept,
         tiny,
         Store(tmp_path),
-        settings,
         tmp_path / "images",
         lambda what: lambda done, total: None,
     )
