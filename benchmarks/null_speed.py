@@ -1,4 +1,6 @@
-"""Time of the exact sign-flip null beside two libraries' random flips, on the same data in one run.
+"""Time of the exact sign-flip null beside other libraries' random flips, on the same data in one run.
+
+nilearn is measured where it is installed.
 
     python -m benchmarks.null_speed --pairs 25 --units 16320 --json null_speed.json
 
@@ -102,7 +104,23 @@ def mne_permutation_t_test(differences: np.ndarray) -> dict:
     return {"flips": FLIPS, "seconds": seconds, "memory_mib": memory}
 
 
-ENTRIES = {"exact": exact, "scipy": scipy_permutation_test, "mne": mne_permutation_t_test}
+def nilearn_permuted_ols(differences: np.ndarray) -> dict:
+    """1,000 random flips of max |t| alone."""
+    from nilearn.mass_univariate import permuted_ols
+
+    ones = np.ones((len(differences), 1))
+    seconds, memory, _ = _measure(
+        lambda: permuted_ols(ones, differences, model_intercept=False, n_perm=FLIPS, random_state=0, n_jobs=1)
+    )
+    return {"flips": FLIPS, "seconds": seconds, "memory_mib": memory}
+
+
+ENTRIES = {
+    "exact": exact,
+    "scipy": scipy_permutation_test,
+    "mne": mne_permutation_t_test,
+    "nilearn": nilearn_permuted_ols,
+}
 
 
 def _measure(function: Callable[[], object]) -> tuple[float, float, object]:
@@ -134,7 +152,7 @@ def main() -> None:
 
     results = {}
     for name in ENTRIES:
-        if name == "mne" and importlib.util.find_spec("mne") is None:
+        if name in ("mne", "nilearn") and importlib.util.find_spec(name) is None:
             continue
         command = [sys.executable, "-m", "benchmarks.null_speed", "--entry", name]
         for option in ("pairs", "units", "factors", "seed"):

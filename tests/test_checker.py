@@ -25,6 +25,8 @@ SENTENCES = (
 )
 PLACES = ("early", "middle", "late") * 2
 
+ROOT = Path(__file__).parents[1]
+
 
 def entry(table, name, number, frame, a, b):
     fields = {"id": name, "category": f"c{number // 3}", "template": PLACES[number]}
@@ -214,6 +216,11 @@ def test_the_command_prints_every_set_and_fails_with_problems(tmp_path, capsys):
     assert main([str(good), str(unreadable)]) == 1
     shown = capsys.readouterr()
     assert "unreadable.toml: cannot be read" in shown.err and "toy" in shown.out
+
+
+def test_the_table_in_the_docs_is_that_of_the_files(capsys):
+    main(["--markdown"])
+    assert capsys.readouterr().out.strip() in (ROOT / "docs" / "stimuli.md").read_text()
 
 
 def test_the_command_prints_the_shipped_sets_as_markdown(capsys):
