@@ -118,7 +118,7 @@ def test_too_little_memory_says_how_much_is_needed(checkpoint_copy, tmp_path, mo
         available = 1000
 
     monkeypatch.setattr(pipeline.psutil, "virtual_memory", Memory)
-    with pytest.raises(ProbeError, match=r"need 0\.0 GiB of memory on cpu in float32, 0\.0 GiB are free"):
+    with pytest.raises(ProbeError, match=r"need 0\.0 GiB of memory on cpu in float32, all at once, 0\.0 GiB are free"):
         load(checkpoint_copy, tmp_path)
 
 
