@@ -47,9 +47,10 @@ def order(project, wide, monkeypatch):  # noqa: F811
     monkeypatch.setenv("PROBES_MODEL", str(wide))
     monkeypatch.setenv("PROBES_RESOLUTION", "64")
     write(project, "stimuli/other.toml", STIMULI.replace("toy", "other") + pairs(9, b="plain short text {number}"))
+    numbers = [10 + 7 * k % 20 for k in range(20)]  # no member is the larger one in all pairs
     weak = "".join(
-        f'[[pairs]]\nid = "p{n}"\ncategory = "c"\na = "a cat {n % 4} {n // 4}"\nb = "a cat {n // 4} {n % 4}"\n'
-        for n in range(10)
+        f'[[pairs]]\nid = "p{n}"\ncategory = "c"\na = "a cat {a}"\nb = "a cat {b}"\n'
+        for n, (a, b) in enumerate(zip(numbers[::2], numbers[1::2], strict=True))
     )
     write(project, "stimuli/weak.toml", STIMULI.replace("toy", "weak") + weak)
     write(project, "probes/test_order.py", ORDER)
@@ -98,13 +99,12 @@ def test_refuted_where_one_is_not(order):
 
 def test_not_evaluated_where_one_cannot_be_measured(order):
     (order.path / "stimuli/other.toml").unlink()
-    outcome = run(order)
-    assert outcome.parseoutcomes()["failed"] >= 1
+    run(order).assert_outcomes(passed=2, errors=1)
     claim = entry(order)["claims"][0]
     assert claim["verdict"] == "not evaluated" and "other.toml" in claim["reason"]
     assert results(order)["run"]["complete"] is False and entry(order).get("compared") is None
     toy = next(hypothesis for hypothesis in results(order)["hypotheses"] if hypothesis["id"] == "toy")
-    assert all(claim["verdict"] in ("supported", "refuted") for claim in toy["claims"])
+    assert all(claim["verdict"] == "supported" for claim in toy["claims"])
 
 
 def test_inconclusive_with_few_blocks_or_few_pairs(order, monkeypatch):
@@ -134,12 +134,13 @@ def test_it_leaves_the_records_of_others_alone_and_axes_are_compared(order):
     assert data["multiple_testing"]["n"] == 4 and data["run"]["complete"] is True
 
 
-def test_another_hypothesis_alone_touches_no_other_stimuli(order, monkeypatch):
+def test_another_hypothesis_alone_touches_no_other_stimuli(order):
     (order.path / "stimuli/other.toml").unlink()
-    run(order, "-k", "toy").assert_outcomes(passed=1, failed=1, deselected=1)
+    run(order, "-k", "toy").assert_outcomes(passed=2, deselected=1)
     assert [hypothesis["id"] for hypothesis in results(order)["hypotheses"]] == ["toy"]
 
 
+@pytest.mark.slow
 def test_capture_only_fills_what_is_compared_and_the_store_alone_decides(order, tmp_path, monkeypatch):
     store = ("--store", str(tmp_path / "store"))
     outcome = run(order, "--capture-only", *store, probes="probes/test_order.py")
@@ -148,6 +149,7 @@ def test_capture_only_fills_what_is_compared_and_the_store_alone_decides(order, 
     run(order, "--store-only", *store, probes="probes/test_order.py").assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_a_baseline_leaves_it_out(order):
     run(order, "--save-baseline", "then.json", "--baseline-seeds", "3", "--gate", "none")
     saved = json.loads((order.path / "then.json").read_text())
@@ -158,10 +160,11 @@ def test_a_baseline_leaves_it_out(order):
     assert outcome.parseoutcomes().get("failed") is None and "change" not in entry(order)
 
 
+@pytest.mark.slow
 def test_workers_compare_axes_too(order):
     write(order, "probes/test_weak.py", PROBE.replace('id="toy"', 'id="weak"'))
     outcome = order.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2", "probes")
-    assert outcome.ret == pytest.ExitCode.TESTS_FAILED  # the refuted toy claims
+    assert outcome.parseoutcomes()["passed"] >= 3
     data = results(order)
     assert set(data["axes"]["ids"]) == {"toy", "weak"} and entry(order)["claims"][0]["verdict"] == "supported"
 
@@ -170,9 +173,8 @@ def test_a_refutation_on_record_is_bound_to_the_stimuli_that_are_compared(order)
     write(order, "probes/test_order.py", ORDER.replace('"weak", larger=("toy"', '"toy", larger=("weak"'))
     run(order, probes="probes/test_order.py")
     data = results(order)
-    record = (
-        f'[[model]]\nname = "x"\nweights_sha256 = "{data["model"]["weights_sha256"]}"\n[model.stimuli]\nweak = "{{}}"\n'
-    )
+    weights = data["model"]["weights_sha256"]
+    record = f'[[model]]\nname = "x"\nweights_sha256 = "{weights}"\n[model.stimuli]\nweak = "{{}}"\n'
     record += '[model.verdicts.order]\nordering_t3 = "refuted"\n'
     sha256 = entry(order)["compared"][0]["stimuli"]["sha256"]
     write(order, "probes/known_verdicts.toml", record.format(sha256))

@@ -174,7 +174,8 @@ def test_an_ordering_is_on_no_ladder_and_shows_its_intervals(results, folder):
     assert claim["verdict"] in ("supported", "refuted") and len(claim["differences"]) == 2
     html = claims_table_html(results)
     assert entry["statement"]["sentence"] in html and entry["statement"]["represents"] is False
-    assert html.count("Whether it exceeds chance was not decided") == 0
+    assert html.count("Whether it exceeds chance was not decided") == 1, "of the hypothesis that was not evaluated"
+    assert html.count('<section class="pr-gaps">') == len(results["hypotheses"]) - 1
     block = evidence_html(entry, claim, folder, results["model"])
     assert "Null distribution" not in block and "Strongest units" not in block and svgs(block)
     for row in claim["differences"]:
