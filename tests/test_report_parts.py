@@ -10,6 +10,7 @@ from fixtures.report import formats
 from fixtures.report.bins import integer_bins
 from fixtures.report.claims import figures, prose, tally
 from fixtures.report.dot_strip import dot_strip
+from fixtures.report.formats import DASH
 from fixtures.report.histogram import null_histogram, split_half_histogram
 from fixtures.report.links import local_file, relative_url
 from fixtures.report.shares import share_rows
