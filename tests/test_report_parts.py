@@ -10,6 +10,7 @@ from fixtures.report import formats
 from fixtures.report.bins import integer_bins
 from fixtures.report.claims import figures, prose, tally
 from fixtures.report.dot_strip import dot_strip
+from fixtures.report.formats import DASH
 from fixtures.report.histogram import null_histogram, split_half_histogram
 from fixtures.report.links import local_file, relative_url
 from fixtures.report.shares import share_rows
@@ -169,6 +170,25 @@ def test_published_and_observed_stand_side_by_side():
     assert ("share of units", "14.9%", "9.1%") in rows
     assert ("ratio to p99", "4.80×", "2.90×") in rows
     assert published_rows({"published": None}) == []
+
+
+def test_beside_another_geometry_only_shares_and_ratios_stand():
+    count = {"threshold": 3.0, "observed": 29, "null": {"p99": 10, "mean": 2.5, "flips": 128}}
+    published = {
+        "n_units": 16320,
+        "counts": {"3": {"count": 2426, "percent": 14.9, "ratio": 4.8, "null_p99": 501, "null_mean": 82}},
+        "max_abs_t": 7.56,
+        "split_half_r": 0.4,
+    }
+    here = {"published": published, "n_units": 320, "counts": [count], "max_abs_t": 4.1}
+    rows = published_rows(here | {"split_half_r": {"median": 0.5}}, same_geometry=False)
+    assert rows == [
+        ("units", "16,320", "320"),
+        ("null flips", DASH, "128"),
+        ("|t| > 3: share of units", "14.9%", "9.1%"),
+        ("ratio to p99", "4.80×", "2.90×"),
+        ("split-half r (median)", "0.400", "0.500"),
+    ]
 
 
 def test_attention_heads_stand_below_the_channel_groups_of_the_same_threshold():
