@@ -149,13 +149,13 @@ pytest_plugins = ["fixtures.plugin"]
 def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path):  # noqa: F811
     run(project)
     size = results(project)["protocol"]["batch_size"]
-    assert results(project)["protocol"]["batch_size_halved_from"] is None
+    assert results(project)["model"]["batch_size_halved_from"] is None
     project.makeconftest(SCARCE)
     outcome = project.runpytest_subprocess("-p", "no:cacheprovider", "--store", str(tmp_path / "store"), "probes")
     outcome.assert_outcomes(passed=1, failed=1)
     outcome.stdout.fnmatch_lines([f"*out of memory on cpu; batches of {size // 2} from here on*"])
-    protocol = results(project)["protocol"]
-    assert protocol["batch_size"] == 2 and protocol["batch_size_halved_from"] == size
+    assert results(project)["protocol"]["batch_size"] == 2
+    assert results(project)["model"]["batch_size_halved_from"] == size
     assert results(project)["hypotheses"][0]["activations"]["batch_size"] == 2
 
 
