@@ -9,7 +9,7 @@ probes: $(READY)  ## run the probes on the embedded default model
 	$(PYTEST) probes $(ARGS)
 
 test: $(READY)  ## run the project's own tests
-	$(PYTEST) tests $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) tests -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
