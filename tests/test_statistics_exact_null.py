@@ -134,6 +134,18 @@ def test_symmetries(differences, seed):
 
 
 @quick
+@given(small_integers, st.sampled_from(["exact", "monte-carlo", "published"]))
+def test_counts_are_the_same_without_the_maximum(differences, method):
+    whole = sign_flip_null(differences, (1, 3), method, permutations=50)
+    counts = sign_flip_null(differences, (1, 3), method, permutations=50, maximum=False)
+    assert counts.max_abs_t is None and (counts.method, counts.flips) == (whole.method, whole.flips)
+    for one, other in zip(counts.counts, whole.counts, strict=True):
+        assert (one.observed, one.flips, one.p) == (other.observed, other.flips, other.p)
+        assert one.null_counts.tolist() == other.null_counts.tolist()
+        assert one.null_flips.tolist() == other.null_flips.tolist()
+
+
+@quick
 @given(st.integers(2, 10), st.integers(1, 30), st.integers(0, 2**32 - 1))
 def test_flipping_the_data_moves_the_observed_count_within_one_null(n_pairs, n_units, seed):
     rng = np.random.default_rng(seed)

@@ -21,7 +21,7 @@ def test_a_plan_is_the_null_of_its_arguments(method):
 def test_a_gpu_that_fails_leaves_the_null_to_the_cpu(monkeypatch, limit, method):
     asked = []
 
-    def failing(differences, thresholds, method, permutations, seed, device=None):
+    def failing(differences, thresholds, method, permutations, seed, device=None, maximum=True):
         asked.append(device)
         if device:
             raise RuntimeError("no triton")
@@ -32,6 +32,11 @@ def test_a_gpu_that_fails_leaves_the_null_to_the_cpu(monkeypatch, limit, method)
     found = NullPlan("exact", 300, 0, device="cuda").null(DIFFERENCES, (2.0,))
     assert asked == ["cuda", None]
     assert found.method == method
+
+
+def test_a_plan_asks_for_the_maximum_or_not():
+    assert NullPlan().null(DIFFERENCES, (2.0,)).max_abs_t is not None
+    assert NullPlan().null(DIFFERENCES, (2.0,), maximum=False).max_abs_t is None
 
 
 def test_other_methods_never_ask_the_gpu():
