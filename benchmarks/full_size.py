@@ -31,7 +31,7 @@ from fixtures.environment import environment
 from fixtures.images import _Request, generate
 from fixtures.model import Model
 from fixtures.recorder import SiteRecorder
-from fixtures.reduction import TokenLayout, reduction
+from fixtures.reduction import Reduction, TokenLayout
 from fixtures.settings import resolve_settings
 from fixtures.statistics import sign_flip_null
 
@@ -88,7 +88,7 @@ def measure(model: Model, folder: Path, n_stimuli: int, n_images: int) -> dict[s
     layout = TokenLayout(protocol.text_length, noise, noise)
 
     def hooked():
-        with SiteRecorder(transformer, model.sites, reduction(layout, [30] * size, transformer.device)) as recorder:
+        with SiteRecorder(transformer, model.sites, Reduction(layout, [30] * size, transformer.device)) as recorder:
             transformer(**inputs)
             recorder.collect().cpu()
 

@@ -13,7 +13,7 @@ from fixtures.capture import Stimulus, capture, count_tokens
 from fixtures.errors import ProbeError
 from fixtures.model import Model
 from fixtures.recorder import SiteRecorder
-from fixtures.reduction import TokenLayout, reduction
+from fixtures.reduction import Reduction, TokenLayout
 
 PROMPTS = ["A glass on a table.", "Describe what is depicted in this image.", "Two men and a dog in the street", "x"]
 
@@ -193,7 +193,7 @@ def test_the_pooled_rms_is_the_exact_weighted_mean_of_token_groups(counts, noise
     prompt_tokens = [min(first, text) for first, _ in counts]
     tokens = text + noise + reference
     values = np.random.default_rng(seed).standard_normal((len(counts), tokens, 32)).astype(np.float32)
-    reduce = reduction(layout, prompt_tokens, "cpu")
+    reduce = Reduction(layout, prompt_tokens, "cpu")
     group_means = reduce(torch.from_numpy(values), "text+image").numpy()
     weights = layout.counts(prompt_tokens)
     assert (weights.sum(axis=1) == tokens).all()

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.reduction import TokenLayout, one_pass_kernel, reduction
+from fixtures.reduction import Reduction, TokenLayout, one_pass_kernel
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
@@ -41,7 +41,7 @@ def test_the_reduction_is_the_mean_over_tokens_and_channels(
     tokens = noise + reference + (6 if stream == "text+image" else 0)
     shape = (len(prompt_tokens), tokens, 16 * groups)
     hidden = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-    reduce = reduction(layout, prompt_tokens, device)
+    reduce = Reduction(layout, prompt_tokens, device)
     found = reduce(torch.from_numpy(hidden).to(device), stream).cpu().numpy()
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, plain(hidden.astype(float), layout, prompt_tokens, stream), rtol=2e-5)
@@ -53,7 +53,7 @@ def test_the_kernel_reads_a_slice_of_tokens_as_it_is(dtype):
     layout = TokenLayout(512, 1024, 1024)
     whole = torch.randn(2, 2560, 3072, device="cuda", dtype=dtype)
     hidden = whole[:, 512:]  # as joint blocks give it: tokens of a longer sequence
-    reduce = reduction(layout, [30, 40], "cuda")
+    reduce = Reduction(layout, [30, 40], "cuda")
     assert torch.equal(reduce(hidden, "image"), reduce(hidden.contiguous(), "image"))
     expected = plain(hidden.double().cpu().numpy(), layout, [30, 40], "image")
     np.testing.assert_allclose(reduce(hidden, "image").cpu().numpy(), expected, rtol=1e-5)

@@ -1,0 +1,101 @@
+"""Compiled blocks: the same activations, and no silent gap."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fixtures import compiled, pipeline
+from fixtures.activations import pooled_rms
+from fixtures.capture import Stimulus, capture
+from fixtures.errors import ProbeError
+from fixtures.model import Model
+from fixtures.settings import resolve_settings
+from fixtures.twins import untrained_twin
+
+PROMPTS = ("A glass on a table.", "x", "Two men and a dog in the street")
+
+
+@pytest.fixture(scope="module")
+def quick(tiny):
+    """klein-tiny, its blocks compiled by what takes seconds instead of a minute."""
+    loaded = pipeline.load_pipeline(tiny.source, "cpu", "float32")
+    compiled.compile_blocks(loaded.transformer, backend="aot_eager")
+    return loaded
+
+
+def stimuli(photos=None):
+    return [Stimulus(prompt, prompt, photos[0] if photos else None) for prompt in PROMPTS]
+
+
+def assert_close(tiny, found, expected):
+    assert np.array_equal(found.token_counts, expected.token_counts)
+    np.testing.assert_allclose(pooled_rms(found, tiny.groups), pooled_rms(expected, tiny.groups), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_compiled_blocks_give_the_same_activations(tiny, quick, photos, size):
+    protocol = replace(tiny.protocol, batch_size=size)
+    for shown in (stimuli(), stimuli(photos)):
+        expected = capture(tiny.pipeline, tiny.sites, shown, protocol)
+        assert_close(tiny, capture(quick, tiny.sites, shown, protocol), expected)
+
+
+@pytest.mark.parametrize("kind", ["re-initialised", "shuffled"])
+def test_twins_of_a_compiled_model_are_compiled(tiny, quick, kind):
+    twin = untrained_twin(quick, kind, 3)
+    assert compiled.is_compiled(twin.transformer)
+    expected = capture(untrained_twin(tiny.pipeline, kind, 3), tiny.sites, stimuli(), tiny.protocol)
+    for block in (*twin.transformer.transformer_blocks, *twin.transformer.single_transformer_blocks):
+        block.compile(fullgraph=True, dynamic=False, backend="aot_eager")
+    assert_close(tiny, capture(twin, tiny.sites, stimuli(), tiny.protocol), expected)
+
+
+def test_nothing_is_recorded_outside_of_capture(tiny, quick):
+    capture(quick, tiny.sites, stimuli(), tiny.protocol)
+    for site in tiny.sites:
+        assert quick.transformer.get_submodule(site.name).probe_found is None
+
+
+def test_a_site_that_does_not_fire_is_an_error(tiny):
+    loaded = pipeline.load_pipeline(tiny.source, "cpu", "float32")
+    compiled.compile_blocks(loaded.transformer, backend="eager")
+    loaded.transformer.single_transformer_blocks[1].attn.to_out._forward_pre_hooks.clear()
+    with pytest.raises(ProbeError, match=r"x: nothing was recorded in single\[1\]. Leave `--compile` out"):
+        capture(loaded, tiny.sites, [Stimulus("x", "x")], tiny.protocol)
+
+
+def test_a_compiler_that_fails_is_an_error_with_the_way_out(tiny):
+    def broken(graph, inputs):
+        raise ValueError("no compiler here")
+
+    loaded = pipeline.load_pipeline(tiny.source, "cpu", "float32")
+    compiled.compile_blocks(loaded.transformer, backend=broken)
+    with pytest.raises(ProbeError, match=r"--compile: .*no compiler here.* Leave the option out"):
+        capture(loaded, tiny.sites, stimuli(), tiny.protocol)
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_the_option_compiles_what_is_loaded(tiny, turns):
+    loaded = pipeline.load_pipeline(tiny.source, "cpu", "float32", turns, compiled=True)
+    assert compiled.is_compiled(loaded.transformer)
+    if turns:
+        loaded.turns.bring(loaded, "text_encoder")
+        loaded.turns.bring(loaded, "transformer")
+        assert compiled.is_compiled(loaded.transformer)
+
+
+def test_the_protocol_says_so(tiny, tmp_path):
+    options = {"model": "klein-tiny", "store": str(tmp_path), "device": "cpu", "compile": True}
+    protocol = Model(resolve_settings(options, {}, tmp_path, environment={})).protocol
+    assert protocol.compiled and not tiny.protocol.compiled
+    assert protocol.capture_record() == tiny.protocol.capture_record() | {"compiled": True}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_compiled_blocks_on_a_gpu(tiny, photos):
+    plain, quick = (Model(replace(tiny.settings, device="cuda", dtype="float32", compile=value)) for value in (0, 1))
+    for shown in (stimuli(), stimuli(photos)):
+        found, expected = (capture(m.pipeline, m.sites, shown, m.protocol) for m in (quick, plain))
+        np.testing.assert_allclose(pooled_rms(found, tiny.groups), pooled_rms(expected, tiny.groups), rtol=1e-3)
