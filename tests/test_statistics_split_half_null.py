@@ -71,13 +71,20 @@ def test_power():
     assert abs(result.p50) < 0.1 and result.p50 < result.p99 <= result.max == result.observed
 
 
-def test_chunks_change_nothing_and_seed_decides(monkeypatch):
+def test_seed_decides():
     differences = np.random.default_rng(2).standard_normal((12, 30))
-    first, other = (split_half_null(differences, 10, 40, seed).values for seed in (1, 2))
-    monkeypatch.setattr(resampling, "_CHUNK_BYTES", 7 * 8 * 30)
-    again = split_half_null(differences, 10, 40, 1).values
-    np.testing.assert_allclose(again, first, rtol=1e-12)
+    first, again, other = (split_half_null(differences, 10, 40, seed).values for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
     assert not np.allclose(first, other)
+
+
+def test_more_units_than_a_tile_against_brute_force():
+    """Means far from zero, and a first unit without a t in many flips."""
+    rng = np.random.default_rng(3)
+    differences = rng.normal(rng.uniform(-3, 3, 700), 1, (9, 700))
+    differences[:, 0] = 1
+    result = split_half_null(differences, halves=7, permutations=15)
+    np.testing.assert_allclose(result.values, direct_values(differences, result), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
