@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks import start_to_report
 from benchmarks.capture_speed import bare_inputs, pipeline_calls
 from benchmarks.null_gpu import FACTORS, compared_nulls, correlated_data
-from fixtures.activations import pooled_rms
+from benchmarks.pictures import pictures
+from fixtures.activations import Activations, pooled_rms
 from fixtures.capture import Stimulus, capture, encode_images, encode_prompts, image_latents
+from fixtures.compiled import compile_blocks
 from fixtures.environment import environment
 from fixtures.images import _Request, generate
 from fixtures.model import Model
@@ -77,11 +78,10 @@ def measure(model: Model, folder: Path, n_stimuli: int, n_images: int) -> dict[s
     """Seconds per stimulus (or image) of everything in the table."""
     pipeline, protocol, transformer = model.pipeline, model.protocol, model.pipeline.transformer
     size = protocol.batch_size
-    shown = [Stimulus(str(number), PROMPT, path) for number, path in enumerate(pictures(folder, n_stimuli, protocol))]
-    told = [Stimulus(str(number), f"{PROMPT} Number {number}.") for number in range(n_stimuli)]
+    shown, told = stimuli(folder, n_stimuli, protocol)
     found = {}
-    for name, reference in (("image", True), ("prompt", False)):
-        inputs = bare_inputs(model, reference)
+    for name in ("image", "prompt"):
+        inputs = bare_inputs(model, name == "image")
         found[f"bare forward, {name} pairs"] = seconds(lambda inputs=inputs: transformer(**inputs), 6) / size
     inputs = bare_inputs(model, True)
     noise = inputs["hidden_states"].shape[1] // 2
@@ -97,37 +97,77 @@ def measure(model: Model, folder: Path, n_stimuli: int, n_images: int) -> dict[s
     found["VAE encode"] = seconds(lambda: image_latents(pipeline, pixels), 6) / size
     keys = [stimulus.reference for stimulus in shown]
     found["VAE encode, reading the images"] = seconds(lambda: encode_images(pipeline, keys, protocol)) / n_stimuli
-    prompts = [stimulus.prompt for stimulus in told]
-    found["text encode"] = seconds(lambda: encode_prompts(pipeline, prompts, protocol)) / n_stimuli
-    for name, stimuli in (("image", shown), ("prompt", told)):
-        way = lambda stimuli=stimuli: capture(pipeline, model.sites, stimuli, protocol)  # noqa: E731
-        found[f"capture, {name} pairs"] = seconds(way) / n_stimuli
+
+    def text():
+        pipeline.text_embeddings.clear()
+        encode_prompts(pipeline, [stimulus.prompt for stimulus in told], protocol)
+
+    found["text encode"] = seconds(text) / n_stimuli
+    found |= captures(model, shown, told)
     found["hooked pipeline calls"] = seconds(lambda: pipeline_calls(model, shown[:8]), 2) / 8
     if n_images:
         found |= generation(model, n_images)
     return found
 
 
+def stimuli(folder: Path, count: int, protocol) -> tuple[list[Stimulus], list[Stimulus]]:
+    """As many with images and one prompt as without images and with prompts of their own."""
+    shown = [Stimulus(str(number), PROMPT, path) for number, path in enumerate(pictures(folder, count, protocol))]
+    return shown, [Stimulus(str(number), f"{PROMPT} Number {number}.") for number in range(count)]
+
+
+def captures(model: Model, shown: list[Stimulus], told: list[Stimulus], way: str = "") -> dict[str, float]:
+    """Seconds per stimulus of capture, from files and texts to numbers on the CPU."""
+
+    def captured(chosen: list[Stimulus]) -> None:
+        model.pipeline.text_embeddings.clear()  # each capture encodes its prompts
+        capture(model.pipeline, model.sites, chosen, model.protocol)
+
+    return {
+        f"{way}capture, {name} pairs": seconds(lambda chosen=chosen: captured(chosen)) / len(chosen)
+        for name, chosen in (("image", shown), ("prompt", told))
+    }
+
+
 def repeats(model: Model, folder: Path) -> dict:
     """Whether two captures are equal bit by bit, and the largest relative difference of a pooled RMS when batches have
     another size: the noise of the arithmetic."""
     sizes = sorted({1, 2, model.protocol.batch_size} - {model.protocol.batch_size})
-    stimuli = [
-        Stimulus(str(number), f"{PROMPT} Number {number}.", path)
-        for number, path in enumerate(pictures(folder, 8, model.protocol))
-    ]
-
-    def captured(**changes):
-        return capture(model.pipeline, model.sites, stimuli, replace(model.protocol, **changes))
-
-    first = captured()
-    found = {"equal": np.array_equal(first.mean_square, captured().mean_square)}
-    rms = pooled_rms(first, model.groups)
+    first = few(model, folder)
+    found = {"equal": np.array_equal(first.mean_square, few(model, folder).mean_square)}
     for size in sizes:
-        other = pooled_rms(captured(batch_size=size), model.groups)
-        distance = np.abs(other - rms) / np.maximum(rms, 1e-30)
-        found[f"batches of {size}"] = {"median": float(np.median(distance)), "largest": float(distance.max())}
+        found[f"batches of {size}"] = distance(model, few(model, folder, batch_size=size), first)
     return found
+
+
+def few(model: Model, folder: Path, **changes) -> Activations:
+    """Activations of ten stimuli under a changed protocol."""
+    shown, told = stimuli(folder, 10, model.protocol)
+    mixed = [replace(own, image=other.image) for own, other in zip(told, shown, strict=True)]
+    return capture(model.pipeline, model.sites, mixed, replace(model.protocol, **changes))
+
+
+def distance(model: Model, found: Activations, expected: Activations) -> dict[str, float]:
+    """Median and largest relative difference of a pooled RMS."""
+    own, rms = (pooled_rms(activations, model.groups) for activations in (found, expected))
+    relative = np.abs(own - rms) / np.maximum(rms, 1e-30)
+    return {"median": float(np.median(relative)), "largest": float(relative.max())}
+
+
+@torch.inference_mode()
+def compiled(model: Model, folder: Path, n_stimuli: int) -> tuple[dict[str, float], dict]:
+    """Seconds as in `measure` with compiled blocks, and what `repeats` says of them. The model stays compiled."""
+    transformer, size, found = model.pipeline.transformer, model.protocol.batch_size, {}
+    plain = few(model, folder)
+    compile_blocks(transformer)
+    for name in ("image", "prompt"):
+        inputs = bare_inputs(model, name == "image")
+        found[f"compilation, {name} pairs (in all)"] = timed(lambda inputs=inputs: transformer(**inputs))
+        found[f"compiled forward, {name} pairs"] = seconds(lambda inputs=inputs: transformer(**inputs), 6) / size
+    found |= captures(model, *stimuli(folder, n_stimuli, model.protocol), "compiled ")
+    first = few(model, folder)
+    again = np.array_equal(first.mean_square, few(model, folder).mean_square)
+    return found, {"compiled: equal": again, "compiled against not compiled": distance(model, first, plain)}
 
 
 def null_rows(n_units: int) -> dict[str, float]:
@@ -172,16 +212,6 @@ def generation(model: Model, n_images: int) -> dict[str, float]:
     return found
 
 
-def pictures(folder: Path, count: int, protocol) -> list[Path]:
-    """Smooth random pictures as PNG files."""
-    generator, files = np.random.default_rng(0), []
-    for number in range(count):
-        small = Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8))
-        files.append(folder / f"{number}.png")
-        small.resize((protocol.resolution, protocol.resolution), Image.Resampling.BICUBIC).save(files[-1])
-    return files
-
-
 def ratios(found: dict[str, float]) -> list[tuple[str, float, str]]:
     """(what, ratio, target)."""
     image, prompt = found["bare forward, image pairs"], found["bare forward, prompt pairs"]
@@ -197,6 +227,17 @@ def ratios(found: dict[str, float]) -> list[tuple[str, float, str]]:
             "hooked pipeline calls over capture",
             found["hooked pipeline calls"] / found["capture, image pairs"],
             "at least 2",
+        ),
+        (
+            "image-pair capture, compiled, over the same",
+            found["compiled capture, image pairs"] / (image + found["VAE encode"]),
+            "at most 1.05",
+        ),
+        ("prompt-pair capture, compiled", found["compiled capture, prompt pairs"] / prompt, "at most 1.05"),
+        (
+            "prompt-pair capture over the bare forward, both compiled",
+            found["compiled capture, prompt pairs"] / found["compiled forward, prompt pairs"],
+            "no target",
         ),
     ]
     best = [value for name, value in found.items() if name.startswith("pipeline generation")]
@@ -215,28 +256,32 @@ def main() -> None:
     arguments = parser.parse_args()
     model = Model(resolve_settings({"model": arguments.model}, {}, Path.cwd()))
     print(f"loaded in {timed(lambda: model.pipeline):.1f} s", flush=True)
-    rate = matrix_rate()
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(model, Path(folder), arguments.stimuli, arguments.images)
-        again = repeats(model, Path(folder))
-    protocol = model.protocol
-    tokens = (protocol.resolution // 16) ** 2
-    floors = {
-        "bare forward, image pairs": forward_operations(model.pipeline.transformer, protocol.text_length + 2 * tokens),
-        "bare forward, prompt pairs": forward_operations(model.pipeline.transformer, protocol.text_length + tokens),
-    }
+    protocol, rate, transformer = model.protocol, matrix_rate(), model.pipeline.transformer
     print(f"{datetime.now(UTC):%Y-%m-%d}, {model.device_name}, {protocol.dtype}, {protocol.resolution} pixels")
     print(f"batches of {protocol.batch_size}; bfloat16 matrix products at {rate / 1e12:.0f} TFLOP/s")
-    for name, value in found.items():
-        least = floors.get(name, 0) / rate
-        floor = f"  floor {1000 * least:8.2f} ms, {least / value:4.0%} of it reached" if least else ""
-        print(f"  {name:36} {1000 * value:9.2f} ms{floor}")
+    tokens = (protocol.resolution // 16) ** 2
+    image = forward_operations(transformer, protocol.text_length + 2 * tokens) / rate
+    prompt = forward_operations(transformer, protocol.text_length + tokens) / rate
+    floors = {f"{way} forward, image pairs": image for way in ("bare", "compiled")}
+    floors |= {f"{way} forward, prompt pairs": prompt for way in ("bare", "compiled")}
+
+    def show(found: dict) -> dict:
+        for name, value in found.items():
+            least = floors.get(name)
+            floor = f"  floor {1000 * least:8.2f} ms, {least / value:4.0%} of it reached" if least else ""
+            figure = f"{1000 * value:9.2f} ms" if type(value) is float else value
+            print(f"  {name:36} {figure}{floor}", flush=True)
+        return found
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = show(measure(model, Path(folder), arguments.stimuli, arguments.images))
+        peak = torch.cuda.max_memory_allocated()
+        print(f"  peak device memory {peak / 2**30:.1f} GiB, {model.description['components']}", flush=True)
+        again = show(repeats(model, Path(folder)))
+        quick, more = compiled(model, Path(folder), arguments.stimuli)
+    found, again = found | show(quick), again | show(more)
     record = {"device": model.device_name, "rate": rate, "seconds": found, "ratios": ratios(found), **environment()}
-    record["peak_bytes"] = torch.cuda.max_memory_allocated()
-    print(f"  peak device memory {record['peak_bytes'] / 2**30:.1f} GiB, {model.description['components']}", flush=True)
-    record["repeats"], record["null"] = again, null_rows(len(model.groups.units))
-    for name, value in (record["repeats"] | record["null"]).items():
-        print(f"  {name}: {value}", flush=True)
+    record |= {"peak_bytes": peak, "repeats": again, "null": show(null_rows(len(model.groups.units)))}
     if not arguments.no_runs:
         torch.cuda.empty_cache()
         record["runs"] = start_to_report.measure(arguments.model)

@@ -3,18 +3,27 @@
     python -m benchmarks.start_to_report DIR
 
 Runs the two seed hypotheses on the model in DIR twice, each in a process of its own and with a fresh store: once to
-generate the images (and to compile what is compiled once a machine), once to be timed. Prints both.
+compile what is compiled once a machine, once to be timed. Prints both. The project is copied to a temporary folder for
+that, where random pictures take the place of the generated images.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.pictures import pictures
+from fixtures.images import _Manifest, _Request, _wanted
+from fixtures.model import Model
+from fixtures.settings import resolve_settings
+from fixtures.stimuli import load_stimuli
+
 ROOT = Path(__file__).parents[1]
 PROBES = ("probes/test_arrow_of_time.py", "probes/test_ethical_valence.py")
+LEFT_OUT = (".*", "reports", "images", "tests", "docs", "__pycache__")
 LOAD = """
 import sys, torch
 from diffusers import Flux2KleinPipeline
@@ -23,26 +32,40 @@ torch.cuda.synchronize()
 """
 
 
-def seconds(*command: str) -> float:
+def copy_with_images(project: Path, folder: str) -> None:
+    """Copy the project to ``project``, with random pictures for the images that the model in ``folder`` would make."""
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    model = Model(resolve_settings({"model": folder, "store": str(project.parent / "identity")}, {}, ROOT))
+    stimuli = load_stimuli(project / "stimuli" / "arrow_of_time.toml")
+    requests = [_Request(name, member.prompt, seed) for name, member, seed in _wanted(stimuli)]
+    images = project / "stimuli" / "images" / f"{model.source.slug}-{model.protocol.resolution}px"
+    manifest = _Manifest(images / stimuli.hypothesis, model.source, model.protocol, None)
+    drawn = pictures(project.parent, len(requests), model.protocol)
+    manifest.add(requests, [file.read_bytes() for file in drawn])
+
+
+def seconds(project: Path, *command: str) -> float:
     """Seconds of a process that may fail: claims about random weights are refuted."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(project), os.environ.get("PYTHONPATH", "")])}
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *command], cwd=project, env=environment, capture_output=True, text=True)
     if done.returncode > 1 or "NOT EVALUATED" in done.stdout:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return time.perf_counter() - started
 
 
 def measure(folder: str, controls: str = "none") -> dict[str, float]:
-    """Seconds to load the pipeline in a fresh process, and of a whole run with its images there."""
+    """Seconds to load the pipeline in a fresh process, and of a whole run with images there. ``folder`` is absolute."""
     found = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for number, name in enumerate(("first run, with image generation", "start to report")):
+        project = Path(scratch, "project")
+        copy_with_images(project, folder)
+        for number, name in enumerate(("first run", "start to report")):
             options = ["--model", folder, "--controls", controls, "--reports", str(Path(scratch, "reports"))]
             store = ["--store", str(Path(scratch, f"store{number}"))]
-            found[name] = seconds("-m", "pytest", *PROBES, *options, *store, "-q", "-p", "no:cacheprovider")
+            found[name] = seconds(project, "-m", "pytest", *PROBES, *options, *store, "-q", "-p", "no:cacheprovider")
             print(f"{name}: {found[name]:.1f} s", flush=True)
-    found["load in a process of its own"] = seconds("-c", LOAD, folder)
+        found["load in a process of its own"] = seconds(project, "-c", LOAD, folder)
     return found
 
 
