@@ -101,13 +101,13 @@ def test_another_question_is_not_comparable(field, change_head, change_entry):
 
 def test_another_place_is_compared_and_listed():
     now = copy.deepcopy(THEN)
-    now.head["protocol"] |= {"device": "cuda"}
+    now.head["protocol"] |= {"device": "cuda", "compiled": True}
     now.hypotheses["one"]["environment"] = {"python": "3", "device_name": "a gpu", "packages": {"torch": "3"}}
     now.hypotheses["one"]["stimuli"]["generated_images"] = "4" * 64
     change = compare_hypothesis("one", THEN, now)
     assert change["verdict"] == "unchanged"
     fields = {row["field"] for row in change["listed"]}
-    assert fields == {"protocol.device", "device_name", "torch", "stimuli.generated_images"}
+    assert fields == {"protocol.device", "protocol.compiled", "device_name", "torch", "stimuli.generated_images"}
 
 
 def test_new_and_missing_hypotheses_are_said():
