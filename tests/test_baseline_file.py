@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fixtures.baseline.document import Baseline, check_same, load_baseline, merged, save_baseline, tensor_file
+from fixtures.baseline.entry import _images
 from fixtures.errors import ProbeError
+from fixtures.files import sha256_of
 
 MAPS = {name: t_maps(4, np.random.default_rng(seed)) for seed, name in enumerate("abcd")}
 names = st.sets(st.sampled_from(sorted(MAPS)), min_size=1)
@@ -156,3 +158,20 @@ def test_savers_at_the_same_time_lose_nothing(tmp_path):
 def test_the_file_is_small(tmp_path):
     save_baseline(tmp_path / "b.json", baseline(t_maps(6, np.random.default_rng(0))))
     assert (tmp_path / "b.json").stat().st_size < 10_000
+
+
+def test_images_of_a_hypothesis_are_those_of_its_members_and_references():
+    def member(name, prompt):
+        return {"image": f"{name}.png", "sha256": name, "prompt": prompt}
+
+    told = {"image": None, "sha256": None, "prompt": "x"}
+    pair = {"a": told, "b": told, "reference": member("scene", "a street")}
+    stimuli = {"pairs": [pair], "reference": None}
+    assert _images(stimuli) == {"given_images": None, "generated_images": sha256_of(["scene"])}
+    own = {"pairs": [pair | {"reference": member("own", None)}], "reference": None}
+    assert _images(own) == {"given_images": sha256_of(["own"]), "generated_images": None}
+    shown = {
+        "pairs": [{"a": member("a", "p"), "b": member("b", "q"), "reference": None}],
+        "reference": member("r", None),
+    }
+    assert _images(shown) == {"given_images": sha256_of(["r"]), "generated_images": sha256_of(["a", "b"])}

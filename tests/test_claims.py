@@ -13,11 +13,13 @@ def evidence(observed, p99, n_pairs=25, r=0.5):
     return {"n_pairs": n_pairs, "n_units": 16320, "counts": counts, "split_half_r": split}
 
 
-@given(observed=st.integers(0, 16320), p99=st.integers(0, 16320), margin=st.floats(1, 100, exclude_min=True))
+@given(
+    observed=st.integers(0, 16320), p99=st.integers(0, 16320), margin=st.integers(1001, 100_000).map(lambda n: n / 1000)
+)
 def test_supported_means_margin_times_the_99th_percentile(observed, p99, margin):
     verdict = Exceedance(3.0, margin).judge(evidence(observed, p99))
-    assert verdict.supported == (observed >= margin * max(p99, 1))
-    decidable = margin * max(p99, 1) <= 16320
+    assert verdict.supported == (1000 * observed >= round(1000 * margin) * max(p99, 1))
+    decidable = round(1000 * margin) * max(p99, 1) <= 1000 * 16320
     assert verdict.outcome == (("supported" if verdict.supported else "refuted") if decidable else "inconclusive")
     assert verdict.record["ratio"] == observed / max(p99, 1)
 
@@ -73,10 +75,10 @@ def test_a_hypothesis_declares_known_controls_or_says_so():
         Hypothesis(**declared, controls=("placebo", "taste"))
 
 
-@given(observed=st.integers(0, 16320), required=st.floats(0.001, 1))
+@given(observed=st.integers(0, 16320), required=st.integers(1, 1000).map(lambda n: n / 1000))
 def test_a_share_is_of_all_units(observed, required):
     verdict = Share(3.0, required).judge(evidence(observed, 50))
-    assert verdict.supported == (observed / 16320 >= required or observed >= required * 16320)
+    assert verdict.supported == (1000 * observed >= round(1000 * required) * 16320)
     assert verdict.record["required"] == required * 16320
 
 
@@ -89,3 +91,13 @@ def test_a_share_of_nothing_is_refused(threshold, required):
 def test_the_message_of_a_share_gives_both_shares():
     text = str(Share(3.0, 0.215).judge(evidence(1632, 50)))
     assert text == "refuted: 1632 of 16320 units at |t| > 3, 10.0 % (at least 21.5 %), null p99 50, p = 0.001"
+
+
+@given(st.integers(11, 100), st.integers(1, 160))
+def test_a_count_exactly_at_its_requirement_reaches_it_whatever_the_rounding(tenths, p99):
+    at = Exceedance(3.0, tenths / 10).judge(evidence(tenths * p99, 10 * p99))
+    assert at.supported, at
+    assert not Exceedance(3.0, tenths / 10).judge(evidence(tenths * p99 - 1, 10 * p99)).supported
+    units = evidence(0, 1)["n_units"]
+    share = Share(3.0, p99 / units).judge(evidence(p99, 1))
+    assert share.supported, share

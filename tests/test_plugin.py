@@ -430,6 +430,16 @@ def test_a_refutation_on_record_is_expected(project):
     run(project, "--strict-claims").assert_outcomes(passed=1, failed=1)
 
 
+def test_a_claim_on_record_that_is_no_longer_decided_fails(project):
+    run(project)
+    known(project, "refuted", resolution=64)
+    write(project, "stimuli/toy.toml", STIMULI + pairs(7))
+    outcome = run(project)
+    outcome.assert_outcomes(skipped=1, errors=1)
+    outcome.stdout.fnmatch_lines(["*refuted on record for this model, and now inconclusive: *"])
+    run(project, "--strict-claims").assert_outcomes(skipped=2)
+
+
 def test_a_refutation_on_record_for_another_protocol_does_not_count(project):
     run(project)
     known(project, "refuted", resolution=1024)

@@ -5,7 +5,10 @@ import os
 import shutil
 
 import pytest
+from lora_factory import save_lora
 from test_plugin import PROBE, STIMULI, claims, compiled, pairs, project, results, run, write  # noqa: F401 (fixtures)
+
+import fixtures.pipeline
 
 pytest_plugins = "pytester"
 
@@ -93,8 +96,36 @@ def test_a_store_of_two_protocols_asks_which(project, tmp_path):  # noqa: F811
     for seed in "12":
         run(project, *store, "--capture-only", "--seed", seed)
     outcome = run(project, *store, "--store-only")
-    outcome.stdout.fnmatch_lines(["*several stored captures fit: klein-tiny, * seed [12]; klein-tiny, * seed [12]*"])
+    outcome.stdout.fnmatch_lines(["*several stored captures fit: klein-tiny, * seed [12],*; klein-tiny, * seed [12],*"])
     run(project, *store, "--store-only", "--seed", "2").assert_outcomes(passed=2)
+
+
+def test_a_store_tells_compiled_blocks_from_plain_ones(project, tmp_path, monkeypatch):  # noqa: F811
+    store = ("--store", str(tmp_path / "store"))
+    run(project, *store, "--capture-only")
+    plain = run(project, *store, "--store-only", "--compile")
+    plain.stdout.fnmatch_lines(["*no captures of klein-tiny in *compiled False*"])
+    real = fixtures.pipeline.compile_blocks
+    monkeypatch.setattr("fixtures.pipeline.compile_blocks", lambda transformer: real(transformer, backend="eager"))
+    run(project, *store, "--capture-only", "--compile")
+    for arguments in ((), ("--compile",)):
+        run(project, *store, "--store-only", *arguments)
+        assert results(project)["protocol"]["compiled"] is bool(arguments)
+
+
+def test_a_store_tells_a_model_with_a_lora_from_one_without(project, tmp_path, tiny):  # noqa: F811
+    store, lora = ("--store", str(tmp_path / "store")), str(save_lora(tiny.pipeline.transformer, tmp_path / "update"))
+    run(project, *store, "--capture-only")
+    missing = run(project, *store, "--store-only", "--lora", lora)
+    missing.stdout.fnmatch_lines(
+        ["*--store-only: no captures of klein-tiny with the LoRA *update*There are: klein-tiny*"]
+    )
+    run(project, *store, "--capture-only", "--lora", lora)
+    run(project, *store, "--store-only", "--lora", lora)
+    assert results(project)["model"]["base"]["name"] == "klein-tiny"
+    run(project, *store, "--store-only", "--lora", f"{lora}:0.5").stdout.fnmatch_lines(["*no captures of *"])
+    run(project, *store, "--store-only")
+    assert results(project)["model"]["base"] is None
 
 
 def test_what_was_not_captured_is_not_evaluated(project, tmp_path):  # noqa: F811

@@ -82,6 +82,12 @@ def test_a_sentence_that_goes_beyond_its_statement_is_not_shown(results, folder,
     assert not any(established(view) for view in every_view(results, folder))
 
 
+def test_the_matrix_leaves_rung_1_open_where_a_claim_was_not_selected(results):
+    entry = copy.deepcopy(results["hypotheses"][2]) | {"exceedance_claims": 3}
+    assert cells(entry)[0].verdict == "not evaluated" and gaps(entry)[0].words == LADDER[0].word
+    assert statement(entry)["sentence"] == "Whether it exceeds chance was not decided."
+
+
 def test_the_matrix_has_a_cell_for_every_hypothesis_and_rung(results):
     verdicts = [[cell.verdict for cell in cells(entry)] for entry in results["hypotheses"]]
     assert verdicts[0] == ["failed", "passed", "failed", "not evaluated", *["passed"] * 4]

@@ -45,6 +45,13 @@ def test_a_launcher_says_the_share(variables, shard):
     assert shard_of_launcher(variables) == shard
 
 
+def test_a_slurm_array_with_gaps_is_refused():
+    array = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_MAX": "7"}
+    assert shard_of_launcher(array | {"SLURM_ARRAY_TASK_COUNT": "7"}) == Shard(2, 7)
+    with pytest.raises(ProbeError, match="3 tasks from 1 to 7, .* expected --array=1-N"):
+        shard_of_launcher(array | {"SLURM_ARRAY_TASK_COUNT": "3"})
+
+
 @pytest.mark.parametrize(
     ("named", "devices"),
     [
