@@ -164,7 +164,12 @@ def test_blocks_stand_in_the_order_of_the_network():
 
 def test_markdown_has_the_shares_and_the_largest_correlations(results):
     text = summary_markdown(results)
-    assert "| Axis |" in text and "Largest \\|r\\| between t maps: " in text
+    assert "| Axis |" in text and "Axes whose halves agree beyond chance" in text
+    assert ("Largest \\|r\\| between t maps: " in text) == (sum(axis.reliable for axis in axes_of(results)) > 1)
+    agreeing = copy.deepcopy(results)
+    for hypothesis in agreeing["hypotheses"][:3]:
+        hypothesis["split_half_r"]["null"] = {"p": 0.01}
+    assert "Largest \\|r\\| between t maps: " in summary_markdown(agreeing)
     for name in NAMES:
         assert f"\n| {name.replace('_', chr(92) + '_')} | " in text
 
