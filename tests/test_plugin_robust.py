@@ -14,6 +14,7 @@ from test_plugin import PROBE, STIMULI, claims, compiled, pairs, project, result
 from test_plugin_workers import IMAGES, entries, folder
 
 from fixtures.files import read_json, sha256_of
+from fixtures.inventory import FORMAT
 
 pytest_plugins = "pytester"
 
@@ -305,7 +306,7 @@ def test_results_json_is_no_baseline_whatever_its_schema(project, option, schema
 def test_a_store_of_another_format_is_named_and_left_alone(project, store):  # noqa: F811
     run(project, "--store", str(store), "--capture-only")
     (record,) = (file for file in (store / "models").glob("*.json") if "format" in read_json(file))
-    newer = read_json(record) | {"format": 2}
+    newer = read_json(record) | {"format": FORMAT + 1}
     record.write_text(json.dumps(newer))
     outcome = run(project, "--store", str(store), "--store-only")
     outcome.stdout.fnmatch_lines(["*--store-only: no captures of klein-tiny in *1 of another format*"])
