@@ -47,7 +47,7 @@ def test_chunks_change_nothing(monkeypatch):
     rng = np.random.default_rng(3)
     a, b = rng.uniform(1, 2, (10, 50)), rng.uniform(1, 2, (10, 50))
     whole = relative_change(a, b, resamples=100)
-    monkeypatch.setattr(effect_size, "_CHUNK_BYTES", 8 * 100 * 7)
+    monkeypatch.setattr(effect_size, "_TILE", 7)
     parts = relative_change(a, b, resamples=100)
     np.testing.assert_allclose(parts.low, whole.low, rtol=1e-12)
     np.testing.assert_allclose(parts.high, whole.high, rtol=1e-12)

@@ -15,7 +15,7 @@ quick = settings(max_examples=25, deadline=None, derandomize=True)
 def direct_values(differences, result):
     """The median of every flip, by flipping."""
     signs, _ = resampling.identity_and_flips(len(differences), result.permutations, resampling.second_seed(result.seed))
-    return np.array([split_half_r(s[:, None] * differences, result.halves, result.seed).median for s in signs])
+    return np.array([split_half_r(s[:, None] * differences, len(result.split.r), result.seed).median for s in signs])
 
 
 @quick
