@@ -61,7 +61,7 @@ def test_capture_on_a_gpu_equals_a_hooked_pipeline_call_and_the_cpu(tiny, photos
     stimuli = [Stimulus(f"s{i}", prompt, photos[i]) for i, prompt in enumerate(PROMPTS)]
     captured = pooled_rms(capture(on_gpu.pipeline, on_gpu.sites, stimuli, on_gpu.protocol), on_gpu.groups)
     for stimulus, ours in zip(stimuli, captured, strict=True):
-        np.testing.assert_allclose(ours, hooked_pipeline_call(on_gpu, stimulus), rtol=1e-4)
+        np.testing.assert_allclose(ours, hooked_pipeline_call(on_gpu, stimulus), rtol=1e-3)  # TF32 convolutions
     on_cpu = pooled_rms(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol), tiny.groups)
     np.testing.assert_allclose(captured, on_cpu, rtol=1e-2)
 

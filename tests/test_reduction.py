@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.reduction import Reduction, TokenLayout, one_pass_kernel
@@ -27,6 +27,7 @@ def plain(hidden, layout, prompt_tokens, stream):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("stream", ["image", "text+image"])
+@settings(deadline=None)  # the kernel is compiled at its first call
 @given(
     prompt_tokens=st.lists(st.integers(0, 6), min_size=1, max_size=3),
     noise=st.integers(1, 300),
