@@ -6,10 +6,10 @@ PYTEST = $(VENV)/bin/python -m pytest
 .PHONY: probes test lint benchmark clean
 
 probes: $(READY)  ## run the probes on the embedded default model
-	$(PYTEST) probes $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test: $(READY)  ## run the project's own tests
-	OMP_NUM_THREADS=1 $(PYTEST) tests -n logical --maxprocesses 8 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) $(if $(filter tests%,$(ARGS)),,tests) -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -152,7 +152,7 @@ def test_a_partial_run_merges_what_it_evaluated(saved):
 
 def test_another_model_or_protocol_is_refused_before_anything_is_captured(saved, lora, monkeypatch):
     before = (saved.path / "then.json").read_bytes()
-    monkeypatch.setattr(fixtures.measurement, "capture", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(fixtures.measurement, "capture_batches", lambda *arguments: 1 / 0)
     for arguments, message in (
         (("--lora", str(lora)), "*then.json: it holds another model: fingerprint is klein-tiny (*"),
         (("--seed", "3"), "*then.json: it holds another protocol: seed is 0, now 3*"),

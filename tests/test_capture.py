@@ -9,7 +9,7 @@ from PIL import Image
 
 import fixtures.capture
 from fixtures.activations import TOKEN_GROUPS, Activations, pooled_rms, split_members
-from fixtures.capture import Stimulus, capture, count_tokens
+from fixtures.capture import Stimulus, capture, capture_batches, count_tokens
 from fixtures.errors import ProbeError
 from fixtures.model import Model
 from fixtures.recorder import SiteRecorder
@@ -55,13 +55,14 @@ def test_capture_equals_a_hooked_pipeline_call(tiny, photos, with_image):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_capture_on_a_gpu_equals_a_hooked_pipeline_call_and_the_cpu(tiny, photos):
+def test_capture_on_a_gpu_equals_a_hooked_pipeline_call_and_the_cpu(tiny, photos, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # convolutions would round to 10 bits
     settings = replace(tiny.settings, device="cuda", dtype="float32")
     on_gpu = Model(settings)
     stimuli = [Stimulus(f"s{i}", prompt, photos[i]) for i, prompt in enumerate(PROMPTS)]
     captured = pooled_rms(capture(on_gpu.pipeline, on_gpu.sites, stimuli, on_gpu.protocol), on_gpu.groups)
     for stimulus, ours in zip(stimuli, captured, strict=True):
-        np.testing.assert_allclose(ours, hooked_pipeline_call(on_gpu, stimulus), rtol=1e-3)  # TF32 convolutions
+        np.testing.assert_allclose(ours, hooked_pipeline_call(on_gpu, stimulus), rtol=1e-4)
     on_cpu = pooled_rms(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol), tiny.groups)
     np.testing.assert_allclose(captured, on_cpu, rtol=1e-2)
 
@@ -120,6 +121,21 @@ def test_the_same_run_twice_gives_the_same_bits(tiny):
     stimuli = [Stimulus(prompt, prompt) for prompt in PROMPTS]
     first, second = (capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol) for _ in range(2))
     assert np.array_equal(first.mean_square, second.mean_square)
+
+
+def test_batches_come_one_by_one_and_those_before_a_failure_are_not_lost(tiny, photos, tmp_path):
+    odd = tmp_path / "odd.png"
+    Image.new("RGB", (64, 128)).save(odd)
+    files = [photos[0]] * 10 + [photos[1]] * 10 + [odd]
+    stimuli = [Stimulus(str(number), PROMPTS[0], file) for number, file in enumerate(files)]
+    tiny_batches = replace(tiny.protocol, batch_size=1)
+    found = capture_batches(tiny.pipeline, tiny.sites, stimuli, tiny_batches)
+    kept = [next(found) for _ in range(19)]  # one batch is under way while the last one is taken
+    with pytest.raises(ProbeError, match="odd.png: its size differs"):
+        next(found)
+    expected = capture(tiny.pipeline, tiny.sites, stimuli[:19], tiny_batches)
+    assert np.array_equal(Activations.joined(kept).mean_square, expected.mean_square)
+    assert np.array_equal(Activations.joined(kept).token_counts, expected.token_counts)
 
 
 def test_progress_reaches_the_total(tiny):

@@ -1,5 +1,8 @@
 import errno
 import json
+import os
+from concurrent.futures import CancelledError
+from threading import Event
 from unittest.mock import Mock
 
 import huggingface_hub
@@ -33,6 +36,43 @@ def test_a_damaged_klein_tiny_is_built_again(tmp_path, tiny, damage):
     else:
         file.write_bytes(file.read_bytes()[:-100])
     assert resolve_model("klein-tiny", None, tmp_path).fingerprint == tiny.source.fingerprint
+
+
+def large_file(folder):
+    file = folder / "transformer" / "model.safetensors"
+    file.parent.mkdir()
+    with file.open("wb") as stream:
+        stream.truncate(2**26 + 1)
+    return file
+
+
+def test_other_bytes_of_the_same_size_and_time_have_another_fingerprint(tmp_path):
+    file = large_file(tmp_path)
+    first = checkpoint.fingerprint(tmp_path, tmp_path / "hashes.json")
+    assert checkpoint.fingerprint(tmp_path, tmp_path / "hashes.json") == first
+    times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    with file.open("r+b") as stream:
+        stream.write(b"x")
+    os.utime(file, ns=times)  # as `cp -p` and rsync do
+    assert checkpoint.fingerprint(tmp_path, tmp_path / "hashes.json")[1] != first[1]
+
+
+def test_hashing_can_be_stopped_and_leaves_nothing_behind(tmp_path):
+    large_file(tmp_path)
+    stop = Event()
+    stop.set()
+    with pytest.raises(CancelledError):
+        checkpoint.fingerprint(tmp_path, tmp_path / "hashes.json", stop)
+    assert not (tmp_path / "hashes.json").exists()
+
+
+def test_a_folder_that_is_no_checkpoint_is_not_hashed_ahead(tmp_path):
+    large_file(tmp_path)
+    checkpoint.hash_ahead(str(tmp_path), tmp_path, Event())
+    assert not (tmp_path / "hashes.json").exists()
+    (tmp_path / "model_index.json").write_text("{}")
+    checkpoint.hash_ahead(str(tmp_path), tmp_path, Event())
+    assert (tmp_path / "hashes.json").exists()
 
 
 def test_a_folder_is_identified_by_its_content(checkpoint_copy, tiny, tmp_path):

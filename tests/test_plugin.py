@@ -151,7 +151,7 @@ def test_every_control_is_a_test_with_its_verdict_and_evidence(ladder):
 def test_a_second_run_captures_nothing_for_the_controls_either(ladder, monkeypatch):
     run(ladder)
     before = controls(ladder)
-    for name in ("capture", "measure_inputs", "match_change"):
+    for name in ("capture_batches", "measure_inputs", "match_change"):
         monkeypatch.setattr(f"fixtures.measurement.{name}", lambda *arguments: 1 / 0)
     run(ladder)
     after = controls(ladder)
@@ -645,19 +645,20 @@ KILLED = """
 import os, signal
 import fixtures.measurement as measurement
 
-whole = measurement.capture
+whole = measurement.capture_batches
 
 def killed(pipeline, sites, stimuli, protocol, progress):
     def die(done, total):
-        os.kill(os.getpid(), signal.SIGKILL)
+        if done == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
     return whole(pipeline, sites, stimuli, protocol, die)
 
-measurement.capture = killed
+measurement.capture_batches = killed
 pytest_plugins = ["fixtures.plugin"]
 """
 
 
-def test_a_run_killed_in_the_middle_of_capture_leaves_nothing_to_trust(project, tmp_path, monkeypatch):
+def test_a_run_killed_in_the_middle_of_capture_keeps_whole_batches_and_no_verdict(project, tmp_path, monkeypatch):
     run(project)
     expected = results(project)["hypotheses"][0]["counts"]
     monkeypatch.setenv("PROBES_STORE", str(tmp_path / "store"))
@@ -666,7 +667,10 @@ def test_a_run_killed_in_the_middle_of_capture_leaves_nothing_to_trust(project, 
     assert killed.ret == -signal.SIGKILL
     left = claims(project, max((project.path / "reports").glob("2*")))
     assert {claim["verdict"] for claim in left.values()} == {"not evaluated"}
+    assert len(list(tmp_path.glob("store/activations/*/*.safetensors"))) == 1
     project.makeconftest('pytest_plugins = ["fixtures.plugin"]')
-    project.runpytest_subprocess("-p", "no:cacheprovider", "probes").assert_outcomes(passed=1, failed=1)
+    again = project.runpytest_subprocess("-p", "no:cacheprovider", "probes")
+    again.assert_outcomes(passed=1, failed=1)
+    again.stdout.fnmatch_lines(["capturing toy: 10 in *"])
     hypothesis = results(project)["hypotheses"][0]
     assert hypothesis["counts"] == expected and hypothesis["activations"]["from_store"] is False

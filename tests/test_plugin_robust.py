@@ -39,7 +39,7 @@ import time
 from pathlib import Path
 import fixtures.measurement as measurement
 
-whole = measurement.capture
+whole = measurement.capture_batches
 
 def waiting(pipeline, sites, stimuli, protocol, progress):
     def wait(done, total):
@@ -48,7 +48,7 @@ def waiting(pipeline, sites, stimuli, protocol, progress):
             time.sleep(60)
     return whole(pipeline, sites, stimuli, protocol, wait)
 
-measurement.capture = waiting
+measurement.capture_batches = waiting
 pytest_plugins = ["fixtures.plugin"]
 """
 
@@ -234,7 +234,7 @@ from pathlib import Path
 import fixtures.images as images
 import fixtures.measurement as measurement
 
-capture, draw = measurement.capture, images._generate
+capture, draw = measurement.capture_batches, images._generate
 
 def note(kind, names):
     with Path(f"computed-{os.getpid()}.txt").open("a") as stream:
@@ -248,7 +248,7 @@ def drawn(pipeline, batch, texts, protocol):
     note("image", (f"{request.name} {request.seed}" for request in batch))
     return draw(pipeline, batch, texts, protocol)
 
-measurement.capture, images._generate = counted, drawn
+measurement.capture_batches, images._generate = counted, drawn
 pytest_plugins = ["fixtures.plugin"]
 """
 

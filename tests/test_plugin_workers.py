@@ -97,7 +97,9 @@ def test_a_store_of_two_protocols_asks_which(project, tmp_path):  # noqa: F811
         run(project, *store, "--capture-only", "--seed", seed)
     outcome = run(project, *store, "--store-only")
     outcome.stdout.fnmatch_lines(["*several stored captures fit: klein-tiny, * seed [12],*; klein-tiny, * seed [12],*"])
-    run(project, *store, "--store-only", "--seed", "2").assert_outcomes(passed=2)
+    chosen = run(project, *store, "--store-only", "--seed", "2")
+    chosen.assert_outcomes(passed=2)
+    chosen.stdout.fnmatch_lines(["--store-only: klein-tiny, device cpu, * seed 2, *"])
 
 
 def test_a_store_tells_compiled_blocks_from_plain_ones(project, tmp_path, monkeypatch):  # noqa: F811
