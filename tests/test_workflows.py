@@ -191,10 +191,10 @@ def test_arguments_are_words_and_never_shell(runner, tmp_path):
     reports = tmp_path / "reports"
     hostile = "-k 'a;b' $(touch pwned) `touch pwned` ; touch pwned * --seed 3"
     ((arguments, offline),) = runner("Probes", ARGUMENTS=hostile, PROBES_REPORTS=str(reports))
-    expected = ["-m", "pytest", "probes", "--junitxml", f"{reports}/junit.xml", *hostile.split(" ")]
+    expected = ["-m", "pytest", "--junitxml", f"{reports}/junit.xml", *hostile.split(" ")]
     assert arguments[1:] == expected and offline == "1" and not (tmp_path / "work/pwned").exists()
     ((arguments, _),) = runner("Probes", ARGUMENTS="", PROBES_REPORTS=str(reports))
-    assert arguments[1:] == expected[:5]
+    assert arguments[1:] == expected[:4]
 
 
 def test_the_summary_of_the_last_run_is_shown(runner, tmp_path):
