@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from fixtures.activations import TOKEN_GROUPS, pooled_rms
-from fixtures.claims import Hypothesis
 from fixtures.errors import ProbeError
 from fixtures.files import file_sha256
 from fixtures.images import prepare_again, prepare_images
@@ -105,7 +104,6 @@ def test_both_members_of_a_pair_and_of_its_placebo_are_shown_its_reference(prepa
     placebo = tuple(Pair(f"neutral_{number}", "c", Member(f"blue {number}"), Member("red")) for number in range(2))
     concept = replace(concept, placebo=placebo)
     measurement = Measurement(
-        Hypothesis("h", "H", "s", "a minus b", "a"),
         concept,
         tiny,
         Store(tmp_path),

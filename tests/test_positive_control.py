@@ -7,6 +7,7 @@ import pytest
 
 from fixtures.activations import Activations
 from fixtures.claims import Exceedance
+from fixtures.controls.measured import Case
 from fixtures.controls.rungs import evaluate_control
 from fixtures.evidence import evaluate
 from fixtures.measurement import Measurement
@@ -33,7 +34,7 @@ def measurement(name, cache, tmp_path) -> Measurement:
     settings = resolve_settings({"model": name, "store": str(cache), "device": "cpu"}, {}, ROOT, environment={})
     stimuli = load_stimuli(ROOT / "stimuli" / "arrow_of_time_rendered.toml")
     store = Store(settings.store)
-    return Measurement(probe()[0], stimuli, Model(settings), store, tmp_path, lambda what: lambda done, total: None)
+    return Measurement(stimuli, Model(settings), store, tmp_path, lambda what: lambda done, total: None)
 
 
 def record(measured: Measurement, activations: Activations) -> dict:
@@ -48,7 +49,8 @@ def test_a_model_that_was_taught_the_arrow_of_time_climbs_to_where_darkening_doe
     assert [claim.judge(evidence).outcome for claim in claims] == ["supported", "supported"]
     assert claims[0].judge(evidence).record["p"] < 1e-4
     assert all(isinstance(claim, Exceedance) for claim in claims)
-    outcomes = {name: evaluate_control(name, measured, evidence, claims, PLAN) for name in measured.hypothesis.controls}
+    case = Case(measured, evidence, claims, probe()[0].thresholds, PLAN)
+    outcomes = {name: evaluate_control(name, case) for name in probe()[0].controls}
     assert [name for name, outcome in outcomes.items() if not outcome.passed] == ["placebo"], outcomes
     sets = {row["name"]: row["beaten"] for row in outcomes["placebo"].evidence["sets"]}
     assert sets == {"brightness": False, "scale": True, "crop": True, "mirror": True}
