@@ -16,7 +16,7 @@ from benchmarks.full_size import PROMPT, pictures
 from fixtures.capture import Stimulus, capture, encode_prompts
 from fixtures.images import _generate, _Request
 from fixtures.model import Model
-from fixtures.settings import resolve_settings
+from fixtures.options import resolve_settings
 from fixtures.turns import ready
 
 

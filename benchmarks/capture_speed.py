@@ -18,7 +18,7 @@ from PIL import Image
 
 from fixtures.capture import Stimulus, capture
 from fixtures.model import Model
-from fixtures.settings import resolve_settings
+from fixtures.options import resolve_settings
 
 
 def measure(model: Model, stimuli: list[Stimulus], rounds: int) -> dict[str, float]:

@@ -31,9 +31,9 @@ from fixtures.compiled import compile_blocks
 from fixtures.environment import environment
 from fixtures.images import _Request, generate
 from fixtures.model import Model
+from fixtures.options import resolve_settings
 from fixtures.recorder import SiteRecorder
 from fixtures.reduction import Reduction, TokenLayout
-from fixtures.settings import resolve_settings
 from fixtures.statistics import sign_flip_null
 
 PROMPT = "Describe what is depicted in this image."

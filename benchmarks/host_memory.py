@@ -20,8 +20,8 @@ def work(model: str, stimuli: int, folder: Path) -> None:
     """Capture a synthetic set and print seconds and the peak of resident memory in MiB."""
     from fixtures.claims import Hypothesis
     from fixtures.filling import fill
+    from fixtures.options import resolve_settings
     from fixtures.run import Run
-    from fixtures.settings import resolve_settings
     from fixtures.workers import Shard
 
     pairs = "".join(

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.pictures import pictures
 from fixtures.images import _Manifest, _Request, _wanted
 from fixtures.model import Model
-from fixtures.settings import resolve_settings
+from fixtures.options import resolve_settings
 from fixtures.stimuli import load_stimuli
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fixtures.model import Model
-from fixtures.settings import resolve_settings
+from fixtures.options import resolve_settings
 
 ROOT = Path(__file__).parents[1]
 

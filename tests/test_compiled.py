@@ -11,7 +11,7 @@ from fixtures.activations import pooled_rms
 from fixtures.capture import Stimulus, capture
 from fixtures.errors import ProbeError
 from fixtures.model import Model
-from fixtures.settings import resolve_settings
+from fixtures.options import resolve_settings
 from fixtures.twins import untrained_twin
 
 PROMPTS = ("A glass on a table.", "x", "Two men and a dog in the street")

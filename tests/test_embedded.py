@@ -14,7 +14,7 @@ from fixtures.errors import ProbeError
 from fixtures.lora import ADAPTER_FILE
 from fixtures.model import Model
 from fixtures.model_source import resolve_model
-from fixtures.settings import resolve_settings
+from fixtures.options import resolve_settings
 from fixtures.twins import untrained_twin
 from fixtures.world.captions import FIXED_PROMPT
 

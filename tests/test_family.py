@@ -17,8 +17,8 @@ from fixtures.capture import Stimulus, capture
 from fixtures.errors import ProbeError
 from fixtures.images import prepare_images
 from fixtures.model import Model
+from fixtures.options import resolve_settings
 from fixtures.pipeline import load_pipeline
-from fixtures.settings import resolve_settings
 from fixtures.stimuli import load_stimuli
 from fixtures.units import attention_heads, channel_groups, find_sites
 

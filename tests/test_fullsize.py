@@ -10,8 +10,8 @@ from fixtures.capture import Stimulus, capture
 from fixtures.files import file_sha256
 from fixtures.klein_tiny import CHAT_TEMPLATE
 from fixtures.model import Model
+from fixtures.options import resolve_settings
 from fixtures.pipeline import PUBLISHED_GEOMETRY
-from fixtures.settings import resolve_settings
 
 TEXTS = (
     "Describe what is depicted in this image.",

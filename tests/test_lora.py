@@ -9,7 +9,7 @@ from fixtures.baseline.weights import part_of, weight_digests
 from fixtures.errors import ProbeError
 from fixtures.lora import ADAPTER_FILE, resolve_adapter
 from fixtures.model import Model
-from fixtures.settings import resolve_settings
+from fixtures.options import resolve_settings
 from fixtures.turns import ready
 
 

@@ -18,7 +18,7 @@ from fixtures.checker import check_stimuli
 from fixtures.controls.ladder import CONTROLS
 from fixtures.errors import ProbeError
 from fixtures.model import Model
-from fixtures.settings import resolve_settings
+from fixtures.options import resolve_settings
 from fixtures.statistics import held_out_selection, sign_flip_null, split_half_null
 from fixtures.stimuli import load_stimuli
 

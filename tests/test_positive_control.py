@@ -12,7 +12,7 @@ from fixtures.controls.rungs import evaluate_control
 from fixtures.evidence import evaluate
 from fixtures.measurement import Measurement
 from fixtures.model import Model
-from fixtures.settings import resolve_settings
+from fixtures.options import resolve_settings
 from fixtures.statistics import NullPlan
 from fixtures.stimuli import load_stimuli
 from fixtures.store import Store

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fixtures.claims import Exceedance, Hypothesis, SplitHalf, Verdict
+from fixtures.options import resolve_settings
 from fixtures.results import Results, claim_record
-from fixtures.settings import resolve_settings
 
 HYPOTHESIS = Hypothesis(id="h", title="H", sentence="s", contrast="a minus b", positive="a")
 EVIDENCE = {"n_pairs": 25, "counts": []}

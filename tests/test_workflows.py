@@ -15,7 +15,7 @@ from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from fixtures.checkpoint import FILES
 from fixtures.embedded import EMBEDDED
 from fixtures.model_source import ALIASES
-from fixtures.settings import OPTIONS
+from fixtures.options import OPTIONS
 
 FOLDER = Path(__file__).parents[1] / ".github" / "workflows"
 TESTS, PROBES = FOLDER / "tests.yml", FOLDER / "probes-gpu.yml"
