@@ -14,7 +14,7 @@ import torch
 from statsmodels.stats.multitest import multipletests
 
 import fixtures.run
-from fixtures.checker import check_stimuli
+from fixtures.checker import check_stimuli, checkpoint_vocabulary
 from fixtures.controls.ladder import CONTROLS
 from fixtures.errors import ProbeError
 from fixtures.model import Model
@@ -320,8 +320,9 @@ def test_results_hold_what_the_checker_found_of_the_stimuli(project):
     run(project)
     record = results(project)["hypotheses"][0]["stimuli"]
     assert {pair["template"] for pair in record["pairs"]} == {"t"}
-    check, model = record["check"], Model(resolve_settings({"model": "klein-tiny"}, {}, ROOT))
-    assert check == check_stimuli(load_stimuli(project.path / "stimuli/toy.toml"), model.vocabulary).record()
+    check, source = record["check"], Model(resolve_settings({"model": "klein-tiny"}, {}, ROOT)).source
+    vocabulary = checkpoint_vocabulary(source.folder, source.name)
+    assert check == check_stimuli(load_stimuli(project.path / "stimuli/toy.toml"), vocabulary).record()
     assert check["vocabulary"] == {"name": "klein-tiny", "is_qwen": False} and check["giveaway"] == "It is one word."
     tokens = check["pairs"]["wording"]["lengths"]["tokens"]["differences"]
     assert len(tokens) == 10 and all(tokens)
