@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from fixtures import embedded
 from fixtures.capture import Stimulus, capture
 from fixtures.errors import ProbeError
+from fixtures.files import read_json
 from fixtures.lora import ADAPTER_FILE
+from fixtures.mini import recipe
 from fixtures.model import Model
 from fixtures.model_source import resolve_model
 from fixtures.options import resolve_settings
@@ -38,6 +40,10 @@ def test_klein_mini_is_found_without_building_anything(tmp_path):
     source = resolve_model("klein-mini", None, tmp_path / "cache")
     assert source.folder.is_relative_to(embedded.CHECKPOINTS) and not (tmp_path / "cache").exists()
     assert "no evidence about Klein" in source.embedded.label
+
+
+def test_what_the_suite_knows_of_klein_mini_is_what_its_training_wrote():
+    assert read_json(embedded.CHECKPOINTS / "klein-mini" / "embedded.json") == recipe.EMBEDDED
 
 
 def test_klein_mini_has_the_stated_geometry(mini):
