@@ -8,9 +8,10 @@ import pytest
 from scipy.stats import ttest_rel
 
 from fixtures.activations import Activations, pooled_rms, split_members
-from fixtures.evidence import UNIT_COLUMNS, compare, evaluate
+from fixtures.evidence import compare, evaluate
 from fixtures.pipeline import skeleton
 from fixtures.statistics import NullPlan
+from fixtures.unit_table import FIGURES, PLACE, unit_table
 
 N_PAIRS, PLANTED = 12, 20
 
@@ -28,7 +29,12 @@ def activations(tiny):
 
 @pytest.fixture(scope="module")
 def evaluated(tiny, activations):
-    return evaluate(activations, tiny.groups, tiny.heads, NullPlan())
+    return with_table(tiny, activations)
+
+
+def with_table(tiny, activations):
+    record, figures = evaluate(activations, tiny.groups, tiny.heads, NullPlan())
+    return record, unit_table(tiny.groups, figures)
 
 
 def read_units(data):
@@ -129,11 +135,11 @@ def test_both_partitions_are_evaluated(tiny, activations, evaluated):
 def test_the_record_is_plain_json(evaluated):
     record, units = evaluated
     assert json.loads(json.dumps(record, allow_nan=False)) == record
-    assert list(read_units(units)[0]) == UNIT_COLUMNS
+    assert list(read_units(units)[0]) == [*PLACE, *FIGURES]
 
 
 def test_the_same_input_gives_the_same_bytes(tiny, activations, evaluated):
-    assert evaluate(activations, tiny.groups, tiny.heads, NullPlan()) == evaluated
+    assert with_table(tiny, activations) == evaluated
 
 
 @pytest.mark.parametrize(("method", "permutations", "flips"), [("monte-carlo", 500, 500), ("published", 200, 200)])

@@ -18,7 +18,8 @@ from fixtures.report.stimuli import word_diff
 from fixtures.report.tables import held_out_rows, partition_rows, published_rows, replication_rows
 from fixtures.report.text_views import escape
 from fixtures.report.unit_map import LIMITS, PALETTE, levels
-from fixtures.report.units import Units, strongest
+from fixtures.report.units import strongest
+from fixtures.unit_table import UnitTable
 
 distributions = st.dictionaries(st.integers(0, 20_000), st.integers(1, 10**7), min_size=1, max_size=60)
 
@@ -70,7 +71,7 @@ def test_map_colours_step_at_the_thresholds_and_only_beyond_them():
 
 def test_strongest_units_skip_those_without_t_and_give_inclusive_channels():
     rows = [{"block": f"b{n}", "start": str(16 * n), "stop": str(16 * n + 16), "kind": "mlp"} for n in range(3)]
-    top = strongest(Units(tuple(rows), np.array([1.0, np.nan, -4.0])), 5)
+    top = strongest(UnitTable(tuple(rows), np.array([1.0, np.nan, -4.0])), 5)
     assert [(row["block"], row["channels"], row["t"], row["kind"]) for row in top] == [
         ("b2", "32–47", "−4.00", "MLP"),
         ("b0", "0–15", "+1.00", "MLP"),
