@@ -15,8 +15,8 @@ from fixtures.baseline.compare import compare_files, compare_hypothesis
 from fixtures.baseline.document import save_baseline
 from fixtures.baseline.moved_units import unit_name
 from fixtures.baseline.records import compare_runs, side_by_side
-from fixtures.baseline.text import change_lines
 from fixtures.report import change_html, changes_html, summary_markdown
+from fixtures.report.change_lines import change_lines
 
 ROOT = Path(__file__).parents[1]
 MAPS = t_maps(9, np.random.default_rng(0))
