@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 def work(model: str, stimuli: int, folder: Path) -> None:
     """Capture a synthetic set and print seconds and the peak of resident memory in MiB."""
-    from fixtures.claims import Hypothesis
+    from fixtures.claims.hypothesis import Hypothesis
     from fixtures.filling import fill
     from fixtures.options import resolve_settings
     from fixtures.run import Run

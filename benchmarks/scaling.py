@@ -22,7 +22,7 @@ CONTROLS = ("placebo", "replication")
 
 def work(folder: str, probes: list[str], store: Path, shard: str) -> None:
     """One process: load, say so, wait for the others, fill; leaves its start and end in the store."""
-    from fixtures.claims import Hypothesis
+    from fixtures.claims.hypothesis import Hypothesis
     from fixtures.filling import fill
     from fixtures.options import resolve_settings
     from fixtures.run import Run

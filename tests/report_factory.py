@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fixtures.controls.ladder import statement
+from fixtures.claims.ladder import statement
 
 # blocks and channel groups: joint blocks, groups in each, single blocks, attention groups and MLP groups in each
 GEOMETRIES = {"small": (2, 8, 4, 8, 24), "full": (5, 192, 20, 192, 576)}

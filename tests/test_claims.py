@@ -2,8 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.claims import MINIMUM_PAIRS, Exceedance, Hypothesis, Published, PublishedCount, Share, SplitHalf
-from fixtures.controls.ladder import CONTROLS
+from fixtures.claims.claims import Exceedance, Share, SplitHalf
+from fixtures.claims.hypothesis import Hypothesis, Published, PublishedCount
+from fixtures.claims.ladder import CONTROLS
+from fixtures.claims.verdict import MINIMUM_PAIRS
 
 
 def evidence(observed, p99, n_pairs=25, r=0.5):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from fixtures.claims import Exceedance
+from fixtures.claims.claims import Exceedance
 from fixtures.controls.adjusted import confounds, input_baseline
 from fixtures.controls.familywise import familywise
 from fixtures.controls.placebo import BAND, PlaceboSet, placebo

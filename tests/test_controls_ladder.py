@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.controls.ladder import CONTROLS, LADDER, LIMITS, null_verdict, rung, statement
+from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS, null_verdict, rung, statement
 
 OUTCOMES = ("passed", "failed", "not evaluated")
 WORDS = tuple(dict.fromkeys(step.word for step in LADDER))

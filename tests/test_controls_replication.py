@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fixtures.claims import Exceedance
+from fixtures.claims.claims import Exceedance
 from fixtures.controls.replication import held_out, replication
 from fixtures.statistics import NullPlan, exceeds, held_out_selection, paired_t, sign_flip_null, split_half_null
 from fixtures.statistics.records import null_record

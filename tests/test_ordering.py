@@ -9,8 +9,9 @@ import torch
 from diffusers import Flux2Transformer2DModel
 from test_plugin import PROBE, STIMULI, compiled, pairs, project, write  # noqa: F401 (fixtures)
 
-from fixtures.claims import MINIMUM_BLOCKS, Hypothesis, Ordering
-from fixtures.comparison import axis_record, differences
+from fixtures.claims.axes import axis_record, share_differences
+from fixtures.claims.hypothesis import Hypothesis
+from fixtures.claims.ordering import MINIMUM_BLOCKS, Ordering
 from fixtures.statistics import exceeds, paired_t, share_difference
 
 pytest_plugins = "pytester"
@@ -254,7 +255,7 @@ def test_rows_hold_by_interval_and_factor_with_bonferroni():
     compared = make({"s": 0.3, "a": 0.6, "b": 0.35})
     claim = Ordering("s", ("a", "b"), 3.0, 2)
     assert claim.each_confidence == pytest.approx(0.975)
-    rows = differences(compared, claim, seed=1)
+    rows = share_differences(compared, "s", ("a", "b"), 3.0, 2, claim.each_confidence, seed=1)
     units = [30] * 8
     smaller, larger = ([b["beyond"]["3"] for b in axis["blocks"]] for axis in compared[:2])
     expected = share_difference(larger, smaller, units, 0.975, seed=1)
@@ -270,5 +271,5 @@ def test_a_large_ratio_is_not_enough_without_an_interval_above_0():
     for block in compared[0]["blocks"]:
         block["beyond"]["3"] = 0
     compared[1]["blocks"][0]["beyond"]["3"] = 30
-    row = differences(compared, Ordering("s", ("a",), 3.0, 2), 0)[0]
+    row = share_differences(compared, "s", ("a",), 3.0, 2, 0.95, 0)[0]
     assert row["ratio"] is None and row["low"] == 0 and not row["holds"] and math.isclose(row["difference"], 1 / 8)

@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 
 import fixtures.run
 from fixtures.checker import check_stimuli, checkpoint_vocabulary
-from fixtures.controls.ladder import CONTROLS
+from fixtures.claims.ladder import CONTROLS
 from fixtures.errors import ProbeError
 from fixtures.model import Model
 from fixtures.options import resolve_settings

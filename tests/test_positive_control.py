@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.activations import Activations
-from fixtures.claims import Exceedance
+from fixtures.claims.claims import Exceedance
 from fixtures.controls.measured import Case
 from fixtures.controls.rungs import evaluate_control
 from fixtures.evidence import evaluate

@@ -11,7 +11,7 @@ from report_factory import make_results
 from test_publish_model_index import klein
 from test_report_hostile import PAYLOADS, attacked
 
-from fixtures.controls.ladder import LADDER, LIMITS
+from fixtures.claims.ladder import LADDER, LIMITS
 from fixtures.publish.card import card
 from fixtures.publish.card_results import TOP_BLOCKS
 from fixtures.publish.command import command

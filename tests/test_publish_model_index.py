@@ -10,7 +10,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from report_factory import make_results
 from test_report_hostile import PAYLOADS, attacked
 
-from fixtures.controls.ladder import LADDER, null_verdict
+from fixtures.claims.ladder import LADDER, null_verdict
 from fixtures.model_source import ALIASES
 from fixtures.publish import publish
 from fixtures.publish.model_index import eval_results, model_index

@@ -11,8 +11,9 @@ import pytest
 from report_factory import make_results
 
 from fixtures.axes import axes_record
-from fixtures.claims import Hypothesis, Ordering
-from fixtures.controls.ladder import statement
+from fixtures.claims.hypothesis import Hypothesis
+from fixtures.claims.ladder import statement
+from fixtures.claims.ordering import Ordering
 from fixtures.publish.card import card
 from fixtures.publish.model_index import eval_results
 from fixtures.report import claims_table_html, evidence_html, summary_markdown, terminal_lines

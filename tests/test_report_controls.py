@@ -6,7 +6,7 @@ import re
 import pytest
 from report_factory import make_results
 
-from fixtures.controls.ladder import CONTROLS, LADDER, LIMITS, statement
+from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS, statement
 from fixtures.report import claims_table_html, control_html, evidence_html, summary_markdown, terminal_lines
 from fixtures.report.calibration import calibration_view, power_figure
 from fixtures.report.control_tables import facts, sections

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from report_factory import make_results
 
-from fixtures.controls.ladder import CONTROLS
+from fixtures.claims.ladder import CONTROLS
 from fixtures.report import claims_table_html, control_html, evidence_html, summary_markdown, terminal_lines
 
 PAYLOADS = (

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.claims import Exceedance, Hypothesis, SplitHalf, Verdict
+from fixtures.claims.claims import Exceedance, SplitHalf
+from fixtures.claims.hypothesis import Hypothesis
+from fixtures.claims.verdict import Verdict
 from fixtures.options import resolve_settings
 from fixtures.results import Results, claim_record
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.controls.ladder import CONTROLS
+from fixtures.claims.ladder import CONTROLS
 from fixtures.errors import ProbeError
 from fixtures.options import OPTIONS, resolve_settings
 
