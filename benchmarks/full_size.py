@@ -27,8 +27,8 @@ from benchmarks.null_gpu import FACTORS, compared_nulls, correlated_data
 from benchmarks.pictures import pictures
 from fixtures.activations import Activations, pooled_rms
 from fixtures.capture import Stimulus, capture, encode_images, encode_prompts, image_latents
+from fixtures.common.environment import environment
 from fixtures.compiled import compile_blocks
-from fixtures.environment import environment
 from fixtures.images import _Request, generate
 from fixtures.model import Model
 from fixtures.options import resolve_settings

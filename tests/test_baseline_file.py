@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fixtures.baseline.document import Baseline, check_same, load_baseline, merged, save_baseline, tensor_file
 from fixtures.baseline.entry import _images
-from fixtures.errors import ProbeError
-from fixtures.files import sha256_of
+from fixtures.common.errors import ProbeError
+from fixtures.common.files import sha256_of
 
 MAPS = {name: t_maps(4, np.random.default_rng(seed)) for seed, name in enumerate("abcd")}
 names = st.sets(st.sampled_from(sorted(MAPS)), min_size=1)

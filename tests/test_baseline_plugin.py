@@ -197,7 +197,7 @@ def test_a_lora_that_is_not_there_is_one_clear_error(project, text):  # noqa: F8
 
 
 def test_noise_that_cannot_be_captured_leaves_the_run_alone(project, monkeypatch):  # noqa: F811
-    from fixtures.errors import ProbeError
+    from fixtures.common.errors import ProbeError
 
     def fail(*arguments):
         raise ProbeError("the noise is gone")

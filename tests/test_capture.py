@@ -10,7 +10,7 @@ from PIL import Image
 import fixtures.capture
 from fixtures.activations import TOKEN_GROUPS, Activations, pooled_rms, split_members
 from fixtures.capture import Stimulus, capture, capture_batches, count_tokens
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.model import Model
 from fixtures.recorder import SiteRecorder
 from fixtures.reduction import Reduction, TokenLayout

@@ -9,7 +9,7 @@ import pytest
 from fixtures.checker import Vocabulary, check_stimuli, checkpoint_vocabulary, qwen_vocabulary
 from fixtures.checker.__main__ import main
 from fixtures.checker.vocabulary import SAMPLE, SAMPLE_TOKENS
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.stimuli import Member, Pair, load_stimuli
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "fixtures" / "checkpoints"

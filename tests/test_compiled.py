@@ -9,7 +9,7 @@ import torch
 from fixtures import compiled, pipeline
 from fixtures.activations import pooled_rms
 from fixtures.capture import Stimulus, capture
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.model import Model
 from fixtures.options import resolve_settings
 from fixtures.twins import untrained_twin

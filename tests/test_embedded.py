@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from fixtures import embedded
 from fixtures.capture import Stimulus, capture
-from fixtures.errors import ProbeError
-from fixtures.files import read_json
+from fixtures.common.errors import ProbeError
+from fixtures.common.files import read_json
 from fixtures.lora import ADAPTER_FILE
 from fixtures.mini import recipe
 from fixtures.model import Model

@@ -14,7 +14,7 @@ from test_capture import PROMPTS, hooked_pipeline_call
 from fixtures import klein_tiny, quantised
 from fixtures.activations import pooled_rms
 from fixtures.capture import Stimulus, capture
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.images import prepare_images
 from fixtures.model import Model
 from fixtures.options import resolve_settings

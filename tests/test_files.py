@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.errors import ProbeError
-from fixtures.files import canonical_json, read_json, read_toml, sha256_of, write_atomically, write_json
+from fixtures.common.errors import ProbeError
+from fixtures.common.files import canonical_json, read_json, read_toml, sha256_of, write_atomically, write_json
 
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),

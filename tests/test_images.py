@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from fixtures.activations import TOKEN_GROUPS, pooled_rms
-from fixtures.errors import ProbeError
-from fixtures.files import file_sha256
+from fixtures.common.errors import ProbeError
+from fixtures.common.files import file_sha256
 from fixtures.images import prepare_again, prepare_images
 from fixtures.measurement import Measurement
 from fixtures.stimuli import Member, Pair, load_stimuli

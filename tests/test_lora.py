@@ -6,7 +6,7 @@ from lora_factory import TOUCHED, save_lora
 from safetensors.torch import load_file, save_file
 
 from fixtures.baseline.weights import part_of, weight_digests
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.lora import ADAPTER_FILE, resolve_adapter
 from fixtures.model import Model
 from fixtures.options import resolve_settings

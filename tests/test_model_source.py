@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import errors
 
 from fixtures import checkpoint, klein_tiny
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.model_source import resolve_model
 
 

@@ -7,7 +7,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from fixtures import pipeline
 from fixtures.capture import Stimulus, capture, encode_prompts
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.images import _generate, _Request
 from fixtures.model_source import resolve_model
 from fixtures.turns import LARGE, Turns

@@ -16,7 +16,7 @@ from statsmodels.stats.multitest import multipletests
 import fixtures.run
 from fixtures.checker import check_stimuli, checkpoint_vocabulary
 from fixtures.claims.ladder import CONTROLS
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.model import Model
 from fixtures.options import resolve_settings
 from fixtures.statistics import held_out_selection, sign_flip_null, split_half_null

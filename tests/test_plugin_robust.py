@@ -13,7 +13,7 @@ import pytest
 from test_plugin import PROBE, STIMULI, claims, compiled, pairs, project, results, run, write  # noqa: F401
 from test_plugin_workers import IMAGES, entries, folder
 
-from fixtures.files import read_json, sha256_of
+from fixtures.common.files import read_json, sha256_of
 from fixtures.inventory import FORMAT
 
 pytest_plugins = "pytester"

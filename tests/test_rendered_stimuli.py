@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fixtures.files import file_sha256, read_json
+from fixtures.common.files import file_sha256, read_json
 from fixtures.stimuli import load_stimuli
 from fixtures.world import SUBJECTS
 from fixtures.world.arrow_set import NAME, RESOLUTION, scenes

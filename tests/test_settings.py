@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.claims.ladder import CONTROLS
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.options import OPTIONS, resolve_settings
 
 ROOT = Path("/root-of-the-project")

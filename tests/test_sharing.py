@@ -9,8 +9,8 @@ from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fixtures.errors import ProbeError
-from fixtures.sharing import locked, share
+from fixtures.common.errors import ProbeError
+from fixtures.common.sharing import locked, share
 
 
 def refused(error):

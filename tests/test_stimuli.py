@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.stimuli import load_stimuli
 
 HEAD = 'hypothesis = "h"\npresentation = "prompt_pairs"\na = "with"\nb = "without"\n'

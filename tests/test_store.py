@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fixtures.activations import Activations
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.store import Store
 
 NEVER_FRESH = "9999"
@@ -172,7 +172,7 @@ def test_two_processes_compute_once(tmp_path):
 def test_a_store_that_cannot_be_written_can_be_read(store, monkeypatch):
     store.get(KEY, make)
     monkeypatch.setattr("fixtures.store.write_together", never)
-    monkeypatch.setattr("fixtures.sharing.FileLock", never)
+    monkeypatch.setattr("fixtures.common.sharing.FileLock", never)
     assert same(store.get(KEY, never)[0], make())
 
 

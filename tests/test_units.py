@@ -2,7 +2,7 @@ import pytest
 import torch
 from diffusers import Flux2Transformer2DModel
 
-from fixtures.errors import ProbeError
+from fixtures.common.errors import ProbeError
 from fixtures.units import attention_heads, channel_groups, find_sites
 
 

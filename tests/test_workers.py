@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures import workers
-from fixtures.errors import ProbeError
-from fixtures.workers import Shard, parse_shard, pin_to_gpu, shard_of_launcher, visible_gpus
+from fixtures.common import workers
+from fixtures.common.errors import ProbeError
+from fixtures.common.workers import Shard, parse_shard, pin_to_gpu, shard_of_launcher, visible_gpus
 
 
 @given(count=st.integers(1, 99), data=st.data())
