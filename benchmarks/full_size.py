@@ -34,7 +34,7 @@ from fixtures.model import Model
 from fixtures.options import resolve_settings
 from fixtures.recorder import SiteRecorder
 from fixtures.reduction import Reduction, TokenLayout
-from fixtures.statistics import sign_flip_null
+from fixtures.statistics.sign_flips import sign_flip_null
 
 PROMPT = "Describe what is depicted in this image."
 

@@ -25,9 +25,11 @@ import triton
 import triton.language as tl
 
 from benchmarks.null_speed import correlated_data
-from fixtures.statistics import SignFlipNull, gpu_flips, gpu_kernels, sign_flip_null
-from fixtures.statistics.exact_flips import exact_tables
+from fixtures.statistics.kernels import gpu_flips, gpu_kernels
+from fixtures.statistics.kernels.exact_flips import exact_tables
+from fixtures.statistics.null import SignFlipNull
 from fixtures.statistics.random_flips import evaluate
+from fixtures.statistics.sign_flips import sign_flip_null
 from fixtures.statistics.signed_sums import sum_bound, sum_from_t, unit_vectors
 
 THRESHOLDS = (3, 5)

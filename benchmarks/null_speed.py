@@ -44,7 +44,7 @@ def correlated_data(n_pairs: int, n_units: int, seed: int, factors: int = 4, noi
 def exact(differences: np.ndarray) -> dict:
     """All flips: counts beyond 3 and 5, and max |t|; timed once compiled."""
     start = time.perf_counter()
-    from fixtures.statistics import sign_flip_null
+    from fixtures.statistics.sign_flips import sign_flip_null
 
     sign_flip_null(differences[:6, :9])
     ready = time.perf_counter() - start

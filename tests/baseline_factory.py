@@ -4,7 +4,7 @@ import numpy as np
 
 from fixtures.baseline.document import Baseline
 from fixtures.baseline.entry import with_floor
-from fixtures.statistics import exceeds
+from fixtures.statistics.signed_sums import exceeds
 from fixtures.units import Site, channel_groups, site_records
 
 SITES = tuple(

@@ -13,7 +13,9 @@ from fixtures.controls.adjusted import confounds, input_baseline
 from fixtures.controls.familywise import familywise
 from fixtures.controls.placebo import BAND, PlaceboSet, placebo
 from fixtures.controls.untrained import prediction_p, untrained
-from fixtures.statistics import NullPlan, freedman_lane, set_difference_test
+from fixtures.statistics.freedman_lane import freedman_lane
+from fixtures.statistics.null_plan import NullPlan
+from fixtures.statistics.set_difference import set_difference_test
 
 PAIRS, UNITS, PLANTED = 20, 100, 30
 CLAIMS = (Exceedance(5.0, 2.0), Exceedance(3.0, 2.0))

@@ -7,8 +7,13 @@ import pytest
 
 from fixtures.claims.claims import Exceedance
 from fixtures.controls.replication import held_out, replication
-from fixtures.statistics import NullPlan, exceeds, held_out_selection, paired_t, sign_flip_null, split_half_null
+from fixtures.statistics.held_out import held_out_selection
+from fixtures.statistics.null_plan import NullPlan
+from fixtures.statistics.paired_t import paired_t
 from fixtures.statistics.records import null_record
+from fixtures.statistics.sign_flips import sign_flip_null
+from fixtures.statistics.signed_sums import exceeds
+from fixtures.statistics.split_half_null import split_half_null
 
 PAIRS, UNITS = 14, 60
 IDS = [f"p{number}" for number in range(PAIRS)]

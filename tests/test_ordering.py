@@ -12,7 +12,9 @@ from test_plugin import PROBE, STIMULI, compiled, pairs, project, write  # noqa:
 from fixtures.claims.axes import axis_record, share_differences
 from fixtures.claims.hypothesis import Hypothesis
 from fixtures.claims.ordering import MINIMUM_BLOCKS, Ordering
-from fixtures.statistics import exceeds, paired_t, share_difference
+from fixtures.statistics.paired_t import paired_t
+from fixtures.statistics.share_difference import share_difference
+from fixtures.statistics.signed_sums import exceeds
 
 pytest_plugins = "pytester"
 

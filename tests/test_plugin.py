@@ -19,7 +19,9 @@ from fixtures.claims.ladder import CONTROLS
 from fixtures.common.errors import ProbeError
 from fixtures.model import Model
 from fixtures.options import resolve_settings
-from fixtures.statistics import held_out_selection, sign_flip_null, split_half_null
+from fixtures.statistics.held_out import held_out_selection
+from fixtures.statistics.sign_flips import sign_flip_null
+from fixtures.statistics.split_half_null import split_half_null
 from fixtures.stimuli import load_stimuli
 
 pytest_plugins = "pytester"

@@ -13,7 +13,7 @@ from fixtures.evidence import evaluate
 from fixtures.measurement import Measurement
 from fixtures.model import Model
 from fixtures.options import resolve_settings
-from fixtures.statistics import NullPlan
+from fixtures.statistics.null_plan import NullPlan
 from fixtures.stimuli import load_stimuli
 from fixtures.store import Store
 

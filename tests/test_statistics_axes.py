@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import pearsonr
 
-from fixtures.statistics import axis_correlations, share_difference
+from fixtures.statistics.axis_correlations import axis_correlations
+from fixtures.statistics.share_difference import share_difference
 
 T = st.one_of(st.integers(-500, 500).map(lambda tenths: tenths / 10), st.just(np.nan))
 MAPS = st.tuples(st.integers(1, 4), st.integers(1, 12)).flatmap(lambda shape: arrays(np.float64, shape, elements=T))

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from fixtures.statistics import block_table, paired_t, sign_flip_null
+from fixtures.statistics.blocks import block_table
+from fixtures.statistics.paired_t import paired_t
+from fixtures.statistics.sign_flips import sign_flip_null
 
 
 def test_rows():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fixtures.statistics import sign_flip_null
+from fixtures.statistics.sign_flips import sign_flip_null
 
 N_DATA_SETS = 300
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fixtures.statistics import paired_t, split_half_r
+from fixtures.statistics.consistency import split_half_r
+from fixtures.statistics.paired_t import paired_t
 
 
 def test_a_planted_pattern_replicates():

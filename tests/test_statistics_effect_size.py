@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fixtures.statistics import effect_size, relative_change
+from fixtures.statistics import effect_size
+from fixtures.statistics.effect_size import relative_change
 
 
 def test_percent_is_relative_to_b():

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fixtures.statistics import exact_flips, paired_t, sign_flip_null, walk_bounds
+from fixtures.statistics.kernels import exact_flips, walk_bounds
+from fixtures.statistics.paired_t import paired_t
 from fixtures.statistics.random_flips import evaluate
+from fixtures.statistics.sign_flips import sign_flip_null
 from fixtures.statistics.signed_sums import sum_bound, unit_vectors
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)

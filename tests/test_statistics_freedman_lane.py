@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from fixtures.statistics import freedman_lane, paired_t, resampling, sign_flip_null
+from fixtures.statistics import resampling
+from fixtures.statistics.freedman_lane import freedman_lane
+from fixtures.statistics.paired_t import paired_t
+from fixtures.statistics.sign_flips import sign_flip_null
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 

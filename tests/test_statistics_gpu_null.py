@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fixtures.statistics import MAX_EXACT_PAIRS_GPU, exact_flips, gpu_flips, sign_flip_null
+from fixtures.statistics.kernels import exact_flips, gpu_flips
 from fixtures.statistics.random_flips import evaluate
+from fixtures.statistics.sign_flips import MAX_EXACT_PAIRS_GPU, sign_flip_null
 from fixtures.statistics.signed_sums import sum_bound, unit_vectors
 from fixtures.statistics.summaries import Bracket
 
@@ -211,7 +212,7 @@ def test_no_such_cuda_device(monkeypatch):
 def test_no_triton(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "fixtures.statistics.gpu_kernels", raising=False)
+    monkeypatch.delitem(sys.modules, "fixtures.statistics.kernels.gpu_kernels", raising=False)
     with pytest.raises(RuntimeError, match="'cuda' needs triton, which is not installed"):
         sign_flip_null(np.eye(4), device="cuda")
 

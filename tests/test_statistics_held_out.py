@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from fixtures.statistics import held_out_selection, paired_t, resampling
+from fixtures.statistics import resampling
+from fixtures.statistics.held_out import held_out_selection
+from fixtures.statistics.paired_t import paired_t
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 

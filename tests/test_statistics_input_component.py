@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fixtures.statistics import freedman_lane, input_adjusted, paired_t
+from fixtures.statistics.freedman_lane import freedman_lane
+from fixtures.statistics.input_component import input_adjusted
+from fixtures.statistics.paired_t import paired_t
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 

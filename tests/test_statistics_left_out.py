@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fixtures.statistics import leave_group_out, leave_one_out, sign_flip_null
+from fixtures.statistics.left_out import leave_group_out, leave_one_out
+from fixtures.statistics.sign_flips import sign_flip_null
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fixtures.statistics import paired_t, sign_flip_null
+from fixtures.statistics.paired_t import paired_t
+from fixtures.statistics.sign_flips import sign_flip_null
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from fixtures.statistics import NullPlan, null_plan, sign_flip_null
+from fixtures.statistics import null_plan
+from fixtures.statistics.null_plan import NullPlan
+from fixtures.statistics.sign_flips import sign_flip_null
 
 DIFFERENCES = np.random.default_rng(0).standard_normal((12, 30))
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from fixtures.statistics import paired_t
+from fixtures.statistics.paired_t import paired_t
 
 quick = settings(max_examples=50, deadline=None, derandomize=True)
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.statistics import sign_flip_null
 from fixtures.statistics.random_flips import distinct_flips
+from fixtures.statistics.sign_flips import sign_flip_null
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from fixtures.statistics import paired_t, resampling, set_difference_test
+from fixtures.statistics import resampling
+from fixtures.statistics.paired_t import paired_t
+from fixtures.statistics.set_difference import set_difference_test
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 small_sets = st.tuples(st.integers(2, 5), st.integers(2, 5), st.integers(1, 5)).flatmap(

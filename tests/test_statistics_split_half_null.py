@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from fixtures.statistics import resampling, split_half_null, split_half_r
+from fixtures.statistics import resampling
+from fixtures.statistics.consistency import split_half_r
+from fixtures.statistics.split_half_null import split_half_null
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 
