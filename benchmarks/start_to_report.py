@@ -19,7 +19,7 @@ from benchmarks.pictures import pictures
 from fixtures.images import _Manifest, _Request, _wanted
 from fixtures.model import Model
 from fixtures.options import resolve_settings
-from fixtures.stimuli import load_stimuli
+from fixtures.stimuli.sets import load_stimuli
 
 ROOT = Path(__file__).parents[1]
 PROBES = ("probes/test_arrow_of_time.py", "probes/test_ethical_valence.py")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fixtures.changes import KINDS, LARGEST, Change, matching_amount
+from fixtures.stimuli.image_changes import KINDS, LARGEST, Change, matching_amount
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 shares = st.floats(0, 1)

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.checker import Vocabulary, check_stimuli, checkpoint_vocabulary, qwen_vocabulary
-from fixtures.checker.__main__ import main
-from fixtures.checker.vocabulary import SAMPLE, SAMPLE_TOKENS
 from fixtures.common.errors import ProbeError
-from fixtures.stimuli import Member, Pair, load_stimuli
+from fixtures.stimuli.checker.__main__ import main
+from fixtures.stimuli.checker.check import check_stimuli
+from fixtures.stimuli.checker.vocabulary import (
+    SAMPLE,
+    SAMPLE_TOKENS,
+    Vocabulary,
+    checkpoint_vocabulary,
+    qwen_vocabulary,
+)
+from fixtures.stimuli.sets import Member, Pair, load_stimuli
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "fixtures" / "checkpoints"
 HEAD = 'hypothesis = "toy"\npresentation = "prompt_pairs"\na = "full"\nb = "empty"\nmax_token_difference = 0\n'

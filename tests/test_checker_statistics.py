@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.checker.bag_of_words import bag_of_words, leave_one_pair_out
-from fixtures.checker.limits import NEAR_DUPLICATE, SHORTEST_FRAME, at_most
-from fixtures.checker.marks import count_differences, endings, marks
-from fixtures.checker.texts import measure_wording, near_duplicates
-from fixtures.checker.wording import (
+from fixtures.stimuli.checker.bag_of_words import bag_of_words, leave_one_pair_out
+from fixtures.stimuli.checker.limits import NEAR_DUPLICATE, SHORTEST_FRAME, at_most
+from fixtures.stimuli.checker.marks import count_differences, endings, marks
+from fixtures.stimuli.checker.texts import measure_wording, near_duplicates
+from fixtures.stimuli.checker.wording import (
     changed,
     frame,
     names,

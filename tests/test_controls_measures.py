@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from fixtures.image_measures import IMAGE_CONFOUNDS, image_confounds
+from fixtures.stimuli.image_measures import IMAGE_CONFOUNDS, image_confounds
 
 
 @pytest.fixture

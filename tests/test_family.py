@@ -19,7 +19,7 @@ from fixtures.images import prepare_images
 from fixtures.model import Model
 from fixtures.options import resolve_settings
 from fixtures.pipeline import load_pipeline
-from fixtures.stimuli import load_stimuli
+from fixtures.stimuli.sets import load_stimuli
 from fixtures.units import attention_heads, channel_groups, find_sites
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

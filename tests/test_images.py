@@ -10,7 +10,7 @@ from fixtures.common.errors import ProbeError
 from fixtures.common.files import file_sha256
 from fixtures.images import prepare_again, prepare_images
 from fixtures.measurement import Measurement
-from fixtures.stimuli import Member, Pair, load_stimuli
+from fixtures.stimuli.sets import Member, Pair, load_stimuli
 from fixtures.store import Store
 
 TEXT = """hypothesis = "h"

@@ -21,7 +21,7 @@ from fixtures.mini.architecture import chat, train_tokenizer
 from fixtures.mini.optimiser import MasterWeights, cosine, replayed
 from fixtures.mini.pictures import CAPTION, CHANGE, COLUMNS, COPY, sample_item, seen_states, training_subjects
 from fixtures.mini.recipe import HELD_OUT, SHORT_TEXT, TEXT_LENGTH, UNSEEN, UNSEEN_AFTER, Recipe
-from fixtures.stimuli import load_stimuli
+from fixtures.stimuli.sets import load_stimuli
 from fixtures.world import SUBJECTS, captions
 from fixtures.world.scene import render, sample_scene
 

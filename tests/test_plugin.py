@@ -14,7 +14,6 @@ import torch
 from statsmodels.stats.multitest import multipletests
 
 import fixtures.run
-from fixtures.checker import check_stimuli, checkpoint_vocabulary
 from fixtures.claims.ladder import CONTROLS
 from fixtures.common.errors import ProbeError
 from fixtures.model import Model
@@ -22,7 +21,9 @@ from fixtures.options import resolve_settings
 from fixtures.statistics.held_out import held_out_selection
 from fixtures.statistics.sign_flips import sign_flip_null
 from fixtures.statistics.split_half_null import split_half_null
-from fixtures.stimuli import load_stimuli
+from fixtures.stimuli.checker.check import check_stimuli
+from fixtures.stimuli.checker.vocabulary import checkpoint_vocabulary
+from fixtures.stimuli.sets import load_stimuli
 
 pytest_plugins = "pytester"
 

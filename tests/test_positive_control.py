@@ -14,7 +14,7 @@ from fixtures.measurement import Measurement
 from fixtures.model import Model
 from fixtures.options import resolve_settings
 from fixtures.statistics.null_plan import NullPlan
-from fixtures.stimuli import load_stimuli
+from fixtures.stimuli.sets import load_stimuli
 from fixtures.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fixtures.common.files import file_sha256, read_json
-from fixtures.stimuli import load_stimuli
+from fixtures.stimuli.sets import load_stimuli
 from fixtures.world import SUBJECTS
 from fixtures.world.arrow_set import NAME, RESOLUTION, scenes
 from fixtures.world.scene import render, scene_from_record

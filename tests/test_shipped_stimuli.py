@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.checker import check_stimuli, qwen_vocabulary
-from fixtures.checker.wording import changed, overlap, start_of_change, third, words
-from fixtures.stimuli import load_stimuli
+from fixtures.stimuli.checker.check import check_stimuli
+from fixtures.stimuli.checker.vocabulary import qwen_vocabulary
+from fixtures.stimuli.checker.wording import changed, overlap, start_of_change, third, words
+from fixtures.stimuli.sets import load_stimuli
 
 STIMULI = Path(__file__).resolve().parents[1] / "stimuli"
 FILES = ("arrow_of_time", "ethical_valence")

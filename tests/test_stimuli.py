@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fixtures.common.errors import ProbeError
-from fixtures.stimuli import load_stimuli
+from fixtures.stimuli.sets import load_stimuli
 
 HEAD = 'hypothesis = "h"\npresentation = "prompt_pairs"\na = "with"\nb = "without"\n'
 PAIR = '[[pairs]]\nid = "one"\ncategory = "c"\na = "left"\nb = "right"\n'
