@@ -15,9 +15,9 @@ import torch
 from benchmarks.full_size import PROMPT, pictures
 from fixtures.capture import Stimulus, capture, encode_prompts
 from fixtures.images import _generate, _Request
-from fixtures.model import Model
+from fixtures.models.model import Model
+from fixtures.models.turns import ready
 from fixtures.options import resolve_settings
-from fixtures.turns import ready
 
 
 def stage(name: str, way) -> None:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from fixtures.capture import Stimulus, capture
-from fixtures.model import Model
+from fixtures.models.model import Model
 from fixtures.options import resolve_settings
 
 

@@ -14,11 +14,11 @@ import torch
 from diffusers import Flux2Transformer2DModel
 from torch._inductor.utils import fresh_cache
 
-from fixtures.compiled import compile_blocks, recorder_of
-from fixtures.fullsize import TRANSFORMER
-from fixtures.reduction import Reduction, TokenLayout
-from fixtures.twins import initialised
-from fixtures.units import find_sites
+from fixtures.models.flux2_klein.sites import find_sites
+from fixtures.models.fullsize import TRANSFORMER
+from fixtures.models.hooks.compiled import compile_blocks, recorder_of
+from fixtures.models.hooks.reduction import Reduction, TokenLayout
+from fixtures.models.twins import initialised
 
 TEXT, PROMPT, ROUNDS = 512, 30, 5
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,6 +1,6 @@
 """What a run costs at Klein's full geometry, on one GPU, as ratios within one run.
 
-    python -m fixtures.fullsize DIR
+    python -m fixtures.models.fullsize DIR
     python -m benchmarks.full_size DIR [--json FILE] [--images 8] [--no-runs]
 
 DIR is a checkpoint of full size; its weights may be random. Prints seconds per stimulus (median of the rounds), each
@@ -28,12 +28,12 @@ from benchmarks.pictures import pictures
 from fixtures.activations import Activations, pooled_rms
 from fixtures.capture import Stimulus, capture, encode_images, encode_prompts, image_latents
 from fixtures.common.environment import environment
-from fixtures.compiled import compile_blocks
 from fixtures.images import _Request, generate
-from fixtures.model import Model
+from fixtures.models.hooks.compiled import compile_blocks
+from fixtures.models.hooks.recorder import SiteRecorder
+from fixtures.models.hooks.reduction import Reduction, TokenLayout
+from fixtures.models.model import Model
 from fixtures.options import resolve_settings
-from fixtures.recorder import SiteRecorder
-from fixtures.reduction import Reduction, TokenLayout
 from fixtures.statistics.sign_flips import sign_flip_null
 
 PROMPT = "Describe what is depicted in this image."

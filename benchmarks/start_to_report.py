@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.pictures import pictures
 from fixtures.images import _Manifest, _Request, _wanted
-from fixtures.model import Model
+from fixtures.models.model import Model
 from fixtures.options import resolve_settings
 from fixtures.stimuli.sets import load_stimuli
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from fixtures.baseline.document import Baseline
 from fixtures.baseline.entry import with_floor
+from fixtures.models.units import Site, channel_groups, site_records
 from fixtures.statistics.signed_sums import exceeds
-from fixtures.units import Site, channel_groups, site_records
 
 SITES = tuple(
     [Site(f"transformer_blocks.{i}.attn.to_out.0", f"joint[{i}]", "image", 128, 128, 32) for i in range(2)]

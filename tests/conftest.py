@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fixtures.model import Model
+from fixtures.models.model import Model
 from fixtures.options import resolve_settings
 
 ROOT = Path(__file__).parents[1]

@@ -11,9 +11,9 @@ import fixtures.capture
 from fixtures.activations import TOKEN_GROUPS, Activations, pooled_rms, split_members
 from fixtures.capture import Stimulus, capture, capture_batches, count_tokens
 from fixtures.common.errors import ProbeError
-from fixtures.model import Model
-from fixtures.recorder import SiteRecorder
-from fixtures.reduction import Reduction, TokenLayout
+from fixtures.models.hooks.recorder import SiteRecorder
+from fixtures.models.hooks.reduction import Reduction, TokenLayout
+from fixtures.models.model import Model
 
 PROMPTS = ["A glass on a table.", "Describe what is depicted in this image.", "Two men and a dog in the street", "x"]
 

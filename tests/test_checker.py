@@ -18,7 +18,7 @@ from fixtures.stimuli.checker.vocabulary import (
 )
 from fixtures.stimuli.sets import Member, Pair, load_stimuli
 
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "fixtures" / "checkpoints"
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "fixtures" / "models" / "checkpoints"
 HEAD = 'hypothesis = "toy"\npresentation = "prompt_pairs"\na = "full"\nb = "empty"\nmax_token_difference = 0\n'
 # Six sentences; the last two words are A's and B's word of the concept, then those of the placebo.
 SENTENCES = (

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures import compiled, pipeline
 from fixtures.activations import pooled_rms
 from fixtures.capture import Stimulus, capture
 from fixtures.common.errors import ProbeError
-from fixtures.model import Model
+from fixtures.models.hooks import compiled
+from fixtures.models.loading import load_pipeline
+from fixtures.models.model import Model
+from fixtures.models.twins import untrained_twin
 from fixtures.options import resolve_settings
-from fixtures.twins import untrained_twin
 
 PROMPTS = ("A glass on a table.", "x", "Two men and a dog in the street")
 
@@ -20,7 +21,7 @@ PROMPTS = ("A glass on a table.", "x", "Two men and a dog in the street")
 @pytest.fixture(scope="module")
 def quick(tiny):
     """klein-tiny, its blocks compiled by what takes seconds instead of a minute."""
-    loaded = pipeline.load_pipeline(tiny.source, "cpu", "float32")
+    loaded = load_pipeline(tiny.source, "cpu", "float32")
     compiled.compile_blocks(loaded.transformer, backend="aot_eager")
     return loaded
 
@@ -59,7 +60,7 @@ def test_nothing_is_recorded_outside_of_capture(tiny, quick):
 
 
 def test_a_site_that_does_not_fire_is_an_error(tiny):
-    loaded = pipeline.load_pipeline(tiny.source, "cpu", "float32")
+    loaded = load_pipeline(tiny.source, "cpu", "float32")
     compiled.compile_blocks(loaded.transformer, backend="eager")
     loaded.transformer.single_transformer_blocks[1].attn.to_out._forward_pre_hooks.clear()
     with pytest.raises(ProbeError, match=r"x: nothing was recorded in single\[1\]. Leave `--compile` out"):
@@ -70,7 +71,7 @@ def test_a_compiler_that_fails_is_an_error_with_the_way_out(tiny):
     def broken(graph, inputs):
         raise ValueError("no compiler here")
 
-    loaded = pipeline.load_pipeline(tiny.source, "cpu", "float32")
+    loaded = load_pipeline(tiny.source, "cpu", "float32")
     compiled.compile_blocks(loaded.transformer, backend=broken)
     with pytest.raises(ProbeError, match=r"--compile: .*no compiler here.* Leave the option out"):
         capture(loaded, tiny.sites, stimuli(), tiny.protocol)
@@ -78,7 +79,7 @@ def test_a_compiler_that_fails_is_an_error_with_the_way_out(tiny):
 
 @pytest.mark.parametrize("turns", [False, True])
 def test_the_option_compiles_what_is_loaded(tiny, turns):
-    loaded = pipeline.load_pipeline(tiny.source, "cpu", "float32", turns, compiled=True)
+    loaded = load_pipeline(tiny.source, "cpu", "float32", turns, compiled=True)
     assert compiled.is_compiled(loaded.transformer)
     if turns:
         loaded.turns.bring(loaded, "text_encoder")

@@ -8,16 +8,16 @@ import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from safetensors.torch import load_file, save_file
 
-from fixtures import embedded
 from fixtures.capture import Stimulus, capture
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import read_json
-from fixtures.lora import ADAPTER_FILE
 from fixtures.mini import recipe
-from fixtures.model import Model
-from fixtures.model_source import resolve_model
+from fixtures.models import embedded
+from fixtures.models.lora import ADAPTER_FILE
+from fixtures.models.model import Model
+from fixtures.models.source import resolve_model
+from fixtures.models.twins import untrained_twin
 from fixtures.options import resolve_settings
-from fixtures.twins import untrained_twin
 from fixtures.world.captions import FIXED_PROMPT
 
 

@@ -9,7 +9,7 @@ from scipy.stats import ttest_rel
 
 from fixtures.activations import Activations, pooled_rms, split_members
 from fixtures.evidence import compare, evaluate
-from fixtures.pipeline import skeleton
+from fixtures.models.description import skeleton
 from fixtures.statistics.null_plan import NullPlan
 from fixtures.unit_table import FIGURES, PLACE, unit_table
 

@@ -11,16 +11,17 @@ from lora_factory import save_lora
 from safetensors.torch import load_file, save_file
 from test_capture import PROMPTS, hooked_pipeline_call
 
-from fixtures import klein_tiny, quantised
 from fixtures.activations import pooled_rms
 from fixtures.capture import Stimulus, capture
 from fixtures.common.errors import ProbeError
 from fixtures.images import prepare_images
-from fixtures.model import Model
+from fixtures.models import klein_tiny, quantised
+from fixtures.models.flux2_klein.sites import find_sites
+from fixtures.models.loading import load_pipeline
+from fixtures.models.model import Model
+from fixtures.models.units import attention_heads, channel_groups
 from fixtures.options import resolve_settings
-from fixtures.pipeline import load_pipeline
 from fixtures.stimuli.sets import load_stimuli
-from fixtures.units import attention_heads, channel_groups, find_sites
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 MEMBERS = {  # as the family differs: blocks, heads, depth and width of the text encoder, distillation

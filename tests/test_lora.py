@@ -7,10 +7,10 @@ from safetensors.torch import load_file, save_file
 
 from fixtures.baseline.weights import part_of, weight_digests
 from fixtures.common.errors import ProbeError
-from fixtures.lora import ADAPTER_FILE, resolve_adapter
-from fixtures.model import Model
+from fixtures.models.lora import ADAPTER_FILE, resolve_adapter
+from fixtures.models.model import Model
+from fixtures.models.turns import ready
 from fixtures.options import resolve_settings
-from fixtures.turns import ready
 
 
 @pytest.fixture(scope="module")

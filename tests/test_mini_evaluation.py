@@ -8,7 +8,6 @@ import pytest
 import torch
 from diffusers import Flux2KleinPipeline
 
-from fixtures.checkpoint import fingerprint
 from fixtures.mini.card import arrow_card, model_card, percent, task_rows
 from fixtures.mini.evaluate import (
     MODEL,
@@ -23,6 +22,7 @@ from fixtures.mini.evaluate import (
 )
 from fixtures.mini.judge import CLASSES, NAMES, Opinion, load_judge
 from fixtures.mini.recipe import HELD_OUT, RESOLUTION, UNSEEN
+from fixtures.models.checkpoint import fingerprint
 from fixtures.world import SUBJECTS
 from fixtures.world.scene import sample_scene, scene_from_record, scene_record
 

@@ -26,7 +26,7 @@ from fixtures.world import SUBJECTS, captions
 from fixtures.world.scene import render, sample_scene
 
 ROOT = Path(__file__).parents[1]
-KLEIN_MINI = ROOT / "fixtures" / "checkpoints" / "klein-mini"
+KLEIN_MINI = ROOT / "fixtures" / "models" / "checkpoints" / "klein-mini"
 STIMULI = sorted((ROOT / "stimuli").glob("*.toml"))
 TINY = Recipe(pictures=8, autoencoder_steps=2, autoencoder_batch=1, flow_steps=2, batch=1, text_lengths=(SHORT_TEXT,))
 SEEN = training_subjects()

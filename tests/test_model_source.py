@@ -9,9 +9,9 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from fixtures import checkpoint, klein_tiny
 from fixtures.common.errors import ProbeError
-from fixtures.model_source import resolve_model
+from fixtures.models import checkpoint, klein_tiny
+from fixtures.models.source import resolve_model
 
 
 def test_klein_tiny_is_built_once_and_labelled(cache, tiny):

@@ -5,17 +5,20 @@ from diffusers import Flux2KleinPipeline
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from fixtures import pipeline
 from fixtures.capture import Stimulus, capture, encode_prompts
 from fixtures.common.errors import ProbeError
 from fixtures.images import _generate, _Request
-from fixtures.model_source import resolve_model
-from fixtures.turns import LARGE, Turns
-from fixtures.twins import untrained_twin
+from fixtures.models.description import skeleton
+from fixtures.models.device import choose_device, choose_dtype
+from fixtures.models.loading import by_turns, load_pipeline
+from fixtures.models.source import resolve_model
+from fixtures.models.turns import LARGE, Turns
+from fixtures.models.twins import untrained_twin
+from fixtures.models.validation import validate
 
 
 def load(folder, cache):
-    return pipeline.load_pipeline(resolve_model(str(folder), None, cache), "cpu", "float32")
+    return load_pipeline(resolve_model(str(folder), None, cache), "cpu", "float32")
 
 
 def test_klein_tiny_is_described_without_loading_it(tiny):
@@ -26,8 +29,8 @@ def test_klein_tiny_is_described_without_loading_it(tiny):
 
 
 def test_the_skeleton_has_the_sites_of_the_loaded_model(tiny):
-    pipeline.validate(tiny.pipeline, tiny.sites)
-    assert pipeline.skeleton(tiny.source).device.type == "meta"
+    validate(tiny.pipeline, tiny.sites)
+    assert skeleton(tiny.source).device.type == "meta"
 
 
 def test_a_foreign_hook_is_refused(tiny):
@@ -35,7 +38,7 @@ def test_a_foreign_hook_is_refused(tiny):
     handle = layer.register_forward_hook(lambda *arguments: None)
     try:
         with pytest.raises(ProbeError, match=r"transformer.single_transformer_blocks.0.attn carries a hook"):
-            pipeline.validate(tiny.pipeline, tiny.sites)
+            validate(tiny.pipeline, tiny.sites)
     finally:
         handle.remove()
 
@@ -45,7 +48,7 @@ def test_a_compiled_block_is_refused(tiny):
     block.compile()
     try:
         with pytest.raises(ProbeError, match="transformer.transformer_blocks.1 is compiled"):
-            pipeline.validate(tiny.pipeline, tiny.sites)
+            validate(tiny.pipeline, tiny.sites)
     finally:
         block._compiled_call_impl = None
 
@@ -55,7 +58,7 @@ def test_a_wrapped_transformer_is_refused(checkpoint_copy, tmp_path):
     sites = pipeline.find_sites(loaded.transformer)
     loaded.transformer = torch.compile(loaded.transformer)
     with pytest.raises(ProbeError, match="the transformer is OptimizedModule, expected Flux2Transformer2DModel"):
-        pipeline.validate(loaded, sites)
+        validate(loaded, sites)
 
 
 def test_another_pipeline_class_is_refused(tiny):
@@ -64,7 +67,7 @@ def test_another_pipeline_class_is_refused(tiny):
 
     other = Other(**tiny.pipeline.components)
     with pytest.raises(ProbeError, match="the pipeline is Other, expected Flux2KleinPipeline itself"):
-        pipeline.validate(other, tiny.sites)
+        validate(other, tiny.sites)
 
 
 def test_a_block_that_skips_its_projection_is_refused(checkpoint_copy, tmp_path):
@@ -73,7 +76,7 @@ def test_a_block_that_skips_its_projection_is_refused(checkpoint_copy, tmp_path)
     projection = loaded.transformer.single_transformer_blocks[2].attn.to_out
     projection.__class__ = type("Fused", (torch.nn.Linear,), {"__call__": silent_call})
     with pytest.raises(ProbeError, match="single_transformer_blocks.2.attn.to_out fired 0 times"):
-        pipeline.validate(loaded, sites)
+        validate(loaded, sites)
 
 
 def silent_call(self, values):
@@ -123,21 +126,21 @@ def test_too_little_memory_says_how_much_is_needed(checkpoint_copy, tmp_path, mo
 
 
 def test_devices_and_dtypes():
-    assert pipeline.choose_device("cpu") == "cpu"
-    assert pipeline.choose_dtype("auto", "cpu") == "float32" and pipeline.choose_dtype("auto", "cuda") == "bfloat16"
-    assert pipeline.choose_dtype("float16", "cpu") == "float16"
+    assert choose_device("cpu") == "cpu"
+    assert choose_dtype("auto", "cpu") == "float32" and choose_dtype("auto", "cuda") == "bfloat16"
+    assert choose_dtype("float16", "cpu") == "float16"
     if not torch.cuda.is_available():
-        assert pipeline.choose_device("auto") in ("cpu", "mps")
+        assert choose_device("auto") in ("cpu", "mps")
         with pytest.raises(ProbeError, match="--device cuda: not available here. Expected auto or one of: .*cpu"):
-            pipeline.choose_device("cuda")
+            choose_device("cuda")
     with pytest.raises(ProbeError, match="--device gpu: not available here"):
-        pipeline.choose_device("gpu")
+        choose_device("gpu")
 
 
 @pytest.fixture
 def turning(tiny):
     """klein-tiny with text encoder and transformer taking turns."""
-    return pipeline.load_pipeline(tiny.source, "cpu", "float32", turns=True)
+    return load_pipeline(tiny.source, "cpu", "float32", turns=True)
 
 
 def on_device(loaded):
@@ -200,12 +203,12 @@ def test_components_take_turns_where_little_memory_is_free(tiny, monkeypatch):
     needed = pipeline._bytes_needed(tiny.source.folder, "bfloat16")
     for free, expected in ((1.4 * needed, True), (1.6 * needed, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
-        assert pipeline.by_turns(tiny.source, "cuda", "bfloat16") is expected
-    assert pipeline.by_turns(tiny.source, "cpu", "bfloat16") is False
+        assert by_turns(tiny.source, "cuda", "bfloat16") is expected
+    assert by_turns(tiny.source, "cpu", "bfloat16") is False
 
 
 def test_a_broken_model_is_tried_once(tiny, monkeypatch):
-    from fixtures.model import Model
+    from fixtures.models.model import Model
 
     calls = []
 

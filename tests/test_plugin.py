@@ -16,7 +16,7 @@ from statsmodels.stats.multitest import multipletests
 import fixtures.run
 from fixtures.claims.ladder import CONTROLS
 from fixtures.common.errors import ProbeError
-from fixtures.model import Model
+from fixtures.models.model import Model
 from fixtures.options import resolve_settings
 from fixtures.statistics.held_out import held_out_selection
 from fixtures.statistics.sign_flips import sign_flip_null
@@ -213,7 +213,7 @@ def test_a_twin_that_cannot_be_measured_leaves_its_control_not_evaluated(ladder,
     def fail(*arguments):
         raise error("no room for a twin")
 
-    monkeypatch.setattr("fixtures.model.untrained_twin", fail)
+    monkeypatch.setattr("fixtures.models.model.untrained_twin", fail)
     run(ladder, "--controls", "untrained", "--seed", "41")
     assert claims(ladder)["test_supported"]["verdict"] == "supported"
     control = controls(ladder)["untrained"]
@@ -371,7 +371,7 @@ def test_a_warm_run_loads_no_model(project, monkeypatch):
     def forbidden(*arguments):
         raise AssertionError("loaded a model although everything is stored")
 
-    monkeypatch.setattr("fixtures.pipeline.load_pipeline", forbidden)
+    monkeypatch.setattr("fixtures.models.loading.load_pipeline", forbidden)
     run(project).assert_outcomes(passed=1, failed=1)
     assert results(project)["hypotheses"][0]["activations"]["from_store"] is True
 

@@ -11,7 +11,7 @@ from fixtures.controls.measured import Case
 from fixtures.controls.rungs import evaluate_control
 from fixtures.evidence import evaluate
 from fixtures.measurement import Measurement
-from fixtures.model import Model
+from fixtures.models.model import Model
 from fixtures.options import resolve_settings
 from fixtures.statistics.null_plan import NullPlan
 from fixtures.stimuli.sets import load_stimuli

@@ -11,7 +11,7 @@ from report_factory import make_results
 from test_report_hostile import PAYLOADS, attacked
 
 from fixtures.claims.ladder import LADDER, null_verdict
-from fixtures.model_source import ALIASES
+from fixtures.models.source import ALIASES
 from fixtures.publish import publish
 from fixtures.publish.model_index import eval_results, model_index
 

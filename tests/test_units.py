@@ -3,7 +3,8 @@ import torch
 from diffusers import Flux2Transformer2DModel
 
 from fixtures.common.errors import ProbeError
-from fixtures.units import attention_heads, channel_groups, find_sites
+from fixtures.models.flux2_klein.sites import find_sites
+from fixtures.models.units import attention_heads, channel_groups
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 
-from fixtures.checkpoint import FILES
-from fixtures.embedded import EMBEDDED
-from fixtures.model_source import ALIASES
+from fixtures.models.checkpoint import FILES
+from fixtures.models.embedded import EMBEDDED
+from fixtures.models.source import ALIASES
 from fixtures.options import OPTIONS
 
 FOLDER = Path(__file__).parents[1] / ".github" / "workflows"
