@@ -13,8 +13,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.full_size import PROMPT, pictures
-from fixtures.capture import Stimulus, capture, encode_prompts
-from fixtures.images import _generate, _Request
+from fixtures.activations.capture import capture
+from fixtures.activations.image_manifest import ImageRequest
+from fixtures.activations.images import _generate
+from fixtures.activations.prompts import encode_prompts
+from fixtures.activations.stimulus import Stimulus
 from fixtures.models.model import Model
 from fixtures.models.turns import ready
 from fixtures.options import resolve_settings
@@ -41,7 +44,7 @@ def main() -> None:
         stage("transformer's turn", lambda: ready(model.pipeline, "transformer"))
         stage("capture, 8 images", lambda: capture(model.pipeline, model.sites, stimuli, protocol))
         texts = encode_prompts(model.pipeline, ["a glass", ""], protocol)
-        request = [_Request("one", "a glass", 0)]
+        request = [ImageRequest("one", "a glass", 0)]
         stage("generation, one batch", lambda: _generate(model.pipeline, request, texts, protocol))
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fixtures.capture import Stimulus, capture
+from fixtures.activations.capture import capture
+from fixtures.activations.stimulus import Stimulus
 from fixtures.models.model import Model
 from fixtures.options import resolve_settings
 

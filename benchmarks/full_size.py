@@ -25,10 +25,14 @@ from benchmarks import start_to_report
 from benchmarks.capture_speed import bare_inputs, pipeline_calls
 from benchmarks.null_gpu import FACTORS, compared_nulls, correlated_data
 from benchmarks.pictures import pictures
-from fixtures.activations import Activations, pooled_rms
-from fixtures.capture import Stimulus, capture, encode_images, encode_prompts, image_latents
+from fixtures.activations.activations import Activations, pooled_rms
+from fixtures.activations.capture import capture
+from fixtures.activations.image_manifest import ImageRequest
+from fixtures.activations.images import generate
+from fixtures.activations.prompts import encode_prompts
+from fixtures.activations.references import encode_images, image_latents
+from fixtures.activations.stimulus import Stimulus
 from fixtures.common.environment import environment
-from fixtures.images import _Request, generate
 from fixtures.models.hooks.compiled import compile_blocks
 from fixtures.models.hooks.recorder import SiteRecorder
 from fixtures.models.hooks.reduction import Reduction, TokenLayout
@@ -189,7 +193,7 @@ def generation(model: Model, n_images: int) -> dict[str, float]:
     print(f"generating {n_images} images a way", flush=True)
     protocol, pipeline = model.protocol, model.pipeline
     prompts = [f"a picture of thing number {number}" for number in range(n_images)]
-    requests = [_Request(str(number), prompt, number) for number, prompt in enumerate(prompts)]
+    requests = [ImageRequest(str(number), prompt, number) for number, prompt in enumerate(prompts)]
 
     def ours():
         texts = encode_prompts(pipeline, [*prompts, ""], protocol)

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 from benchmarks.pictures import pictures
-from fixtures.images import _Manifest, _Request, _wanted
+from fixtures.activations.image_manifest import ImageRequest, Manifest
+from fixtures.activations.images import _wanted
 from fixtures.models.model import Model
 from fixtures.options import resolve_settings
 from fixtures.stimuli.sets import load_stimuli
@@ -37,9 +38,9 @@ def copy_with_images(project: Path, folder: str) -> None:
     shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*LEFT_OUT))
     model = Model(resolve_settings({"model": folder, "store": str(project.parent / "identity")}, {}, ROOT))
     stimuli = load_stimuli(project / "stimuli" / "arrow_of_time.toml")
-    requests = [_Request(name, member.prompt, seed) for name, member, seed in _wanted(stimuli)]
+    requests = [ImageRequest(name, member.prompt, seed) for name, member, seed in _wanted(stimuli)]
     images = project / "stimuli" / "images" / f"{model.source.slug}-{model.protocol.resolution}px"
-    manifest = _Manifest(images / stimuli.hypothesis, model.source, model.protocol, None)
+    manifest = Manifest(images / stimuli.hypothesis, model.source, model.protocol, None)
     drawn = pictures(project.parent, len(requests), model.protocol)
     manifest.add(requests, [file.read_bytes() for file in drawn])
 

@@ -6,7 +6,7 @@ import pytest
 from lora_factory import save_lora
 from test_plugin import PLACEBO, PROBE, STIMULI, compiled, pairs, project, results, run, write  # noqa: F401
 
-import fixtures.measurement
+import fixtures.activations.measurement
 from fixtures.baseline.document import load_baseline, tensor_file
 
 pytest_plugins = "pytester"
@@ -152,7 +152,7 @@ def test_a_partial_run_merges_what_it_evaluated(saved):
 
 def test_another_model_or_protocol_is_refused_before_anything_is_captured(saved, lora, monkeypatch):
     before = (saved.path / "then.json").read_bytes()
-    monkeypatch.setattr(fixtures.measurement, "capture_batches", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(fixtures.activations.measurement, "capture_batches", lambda *arguments: 1 / 0)
     for arguments, message in (
         (("--lora", str(lora)), "*then.json: it holds another model: fingerprint is klein-tiny (*"),
         (("--seed", "3"), "*then.json: it holds another protocol: seed is 0, now 3*"),
@@ -202,7 +202,7 @@ def test_noise_that_cannot_be_captured_leaves_the_run_alone(project, monkeypatch
     def fail(*arguments):
         raise ProbeError("the noise is gone")
 
-    monkeypatch.setattr(fixtures.measurement.Measurement, "noise_differences", fail)
+    monkeypatch.setattr(fixtures.activations.measurement.Measurement, "noise_differences", fail)
     outcome = run(project, "--save-baseline", "then.json")
     outcome.assert_outcomes(passed=1, failed=1)
     outcome.stdout.fnmatch_lines(["baseline: not saved: toy: the noise is gone"])

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fixtures.activations import Activations, pooled_rms
+from fixtures.activations.activations import Activations, pooled_rms
 from fixtures.calibration import ROWS, calibrate, no_effect, power, template
 from fixtures.calibration.brightness import LARGEST
 from fixtures.calibration.concept import EFFECT, measure_edited

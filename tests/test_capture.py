@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import fixtures.capture
-from fixtures.activations import TOKEN_GROUPS, Activations, pooled_rms, split_members
-from fixtures.capture import Stimulus, capture, capture_batches, count_tokens
+import fixtures.activations.capture
+from fixtures.activations.activations import TOKEN_GROUPS, Activations, pooled_rms, split_members
+from fixtures.activations.capture import capture, capture_batches
+from fixtures.activations.prompts import count_tokens
+from fixtures.activations.stimulus import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.models.hooks.recorder import SiteRecorder
 from fixtures.models.hooks.reduction import Reduction, TokenLayout
@@ -223,14 +225,14 @@ def test_chunks_do_not_change_what_is_captured_and_bound_what_is_held(tiny, phot
     stimuli = [Stimulus(str(number), f"prompt {number % 7}", photos[number % 5]) for number in range(33)]
     whole = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
     held = []
-    encode = fixtures.capture.encode_prompts
+    encode = fixtures.activations.capture.encode_prompts
 
     def recorded(pipeline, prompts, protocol):
         held.append(len(prompts))
         return encode(pipeline, prompts, protocol)
 
-    monkeypatch.setattr(fixtures.capture, "CHUNK", 15)  # rounded down to the batch size of 10
-    monkeypatch.setattr(fixtures.capture, "encode_prompts", recorded)
+    monkeypatch.setattr(fixtures.activations.capture, "CHUNK", 15)  # rounded down to the batch size of 10
+    monkeypatch.setattr(fixtures.activations.capture, "encode_prompts", recorded)
     seen = []
     parts = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol, lambda done, total: seen.append(done))
     np.testing.assert_allclose(parts.mean_square, whole.mean_square, rtol=1e-5)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures.activations import pooled_rms
-from fixtures.capture import Stimulus, capture
+from fixtures.activations.activations import pooled_rms
+from fixtures.activations.capture import capture
+from fixtures.activations.stimulus import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.models.hooks import compiled
 from fixtures.models.loading import load_pipeline

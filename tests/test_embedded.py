@@ -8,7 +8,8 @@ import torch
 from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from safetensors.torch import load_file, save_file
 
-from fixtures.capture import Stimulus, capture
+from fixtures.activations.capture import capture
+from fixtures.activations.stimulus import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import read_json
 from fixtures.mini import recipe

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from fixtures.activations import Activations, pooled_rms, split_members
+from fixtures.activations.activations import Activations, pooled_rms, split_members
 from fixtures.evidence import compare, evaluate
 from fixtures.models.description import skeleton
 from fixtures.statistics.null_plan import NullPlan

@@ -11,10 +11,11 @@ from lora_factory import save_lora
 from safetensors.torch import load_file, save_file
 from test_capture import PROMPTS, hooked_pipeline_call
 
-from fixtures.activations import pooled_rms
-from fixtures.capture import Stimulus, capture
+from fixtures.activations.activations import pooled_rms
+from fixtures.activations.capture import capture
+from fixtures.activations.images import prepare_images
+from fixtures.activations.stimulus import Stimulus
 from fixtures.common.errors import ProbeError
-from fixtures.images import prepare_images
 from fixtures.models import klein_tiny, quantised
 from fixtures.models.flux2_klein.sites import find_sites
 from fixtures.models.loading import load_pipeline

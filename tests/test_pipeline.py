@@ -5,11 +5,17 @@ from diffusers import Flux2KleinPipeline
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from fixtures.capture import Stimulus, capture, encode_prompts
+from fixtures.activations.capture import capture
+from fixtures.activations.image_manifest import ImageRequest
+from fixtures.activations.images import _generate
+from fixtures.activations.prompts import encode_prompts
+from fixtures.activations.stimulus import Stimulus
 from fixtures.common.errors import ProbeError
-from fixtures.images import _generate, _Request
+from fixtures.models import loading
 from fixtures.models.description import skeleton
 from fixtures.models.device import choose_device, choose_dtype
+from fixtures.models.flux2_klein.components import TEXT_LAYERS, _trim
+from fixtures.models.flux2_klein.sites import find_sites
 from fixtures.models.loading import by_turns, load_pipeline
 from fixtures.models.source import resolve_model
 from fixtures.models.turns import LARGE, Turns
@@ -55,7 +61,7 @@ def test_a_compiled_block_is_refused(tiny):
 
 def test_a_wrapped_transformer_is_refused(checkpoint_copy, tmp_path):
     loaded = load(checkpoint_copy, tmp_path)
-    sites = pipeline.find_sites(loaded.transformer)
+    sites = find_sites(loaded.transformer)
     loaded.transformer = torch.compile(loaded.transformer)
     with pytest.raises(ProbeError, match="the transformer is OptimizedModule, expected Flux2Transformer2DModel"):
         validate(loaded, sites)
@@ -72,7 +78,7 @@ def test_another_pipeline_class_is_refused(tiny):
 
 def test_a_block_that_skips_its_projection_is_refused(checkpoint_copy, tmp_path):
     loaded = load(checkpoint_copy, tmp_path)
-    sites = pipeline.find_sites(loaded.transformer)
+    sites = find_sites(loaded.transformer)
     projection = loaded.transformer.single_transformer_blocks[2].attn.to_out
     projection.__class__ = type("Fused", (torch.nn.Linear,), {"__call__": silent_call})
     with pytest.raises(ProbeError, match="single_transformer_blocks.2.attn.to_out fired 0 times"):
@@ -120,7 +126,7 @@ def test_too_little_memory_says_how_much_is_needed(checkpoint_copy, tmp_path, mo
     class Memory:
         available = 1000
 
-    monkeypatch.setattr(pipeline.psutil, "virtual_memory", Memory)
+    monkeypatch.setattr(loading.psutil, "virtual_memory", Memory)
     with pytest.raises(ProbeError, match=r"need 0\.0 GiB of memory on cpu in float32, all at once, 0\.0 GiB are free"):
         load(checkpoint_copy, tmp_path)
 
@@ -156,7 +162,7 @@ def test_components_that_take_turns_give_the_same_bits_and_never_meet(tiny, turn
         met.append(on_device(loaded))
 
     monkeypatch.setattr(Turns, "bring", watched)
-    monkeypatch.setattr("fixtures.capture.CHUNK", 10)
+    monkeypatch.setattr("fixtures.activations.capture.CHUNK", 10)
     found = capture(turning, tiny.sites, stimuli, tiny.protocol)
     expected = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
     assert np.array_equal(found.mean_square, expected.mean_square)
@@ -174,7 +180,7 @@ def test_a_twin_takes_turns_too_and_the_model_makes_room(tiny, turning, kind):
 
 
 def test_images_are_the_same_with_turns(tiny, turning):
-    requests = [_Request("one", "a glass", 3), _Request("two", "a broken glass", 4)]
+    requests = [ImageRequest("one", "a glass", 3), ImageRequest("two", "a broken glass", 4)]
     pictures = []
     for loaded in (tiny.pipeline, turning):
         texts = encode_prompts(loaded, ["a glass", "a broken glass", ""], tiny.protocol)
@@ -193,14 +199,14 @@ def test_only_what_the_pipeline_reads_of_the_text_encoder_is_kept():
             return encoder(input_ids=tokens, output_hidden_states=True, use_cache=False).hidden_states
 
     before = states(whole)
-    pipeline._trim(whole)
+    _trim(whole)
     after = states(whole)
-    assert len(whole.model.layers) == max(pipeline.TEXT_LAYERS) + 1 < len(before) - 1
-    assert all(torch.equal(before[layer], after[layer]) for layer in pipeline.TEXT_LAYERS)
+    assert len(whole.model.layers) == max(TEXT_LAYERS) + 1 < len(before) - 1
+    assert all(torch.equal(before[layer], after[layer]) for layer in TEXT_LAYERS)
 
 
 def test_components_take_turns_where_little_memory_is_free(tiny, monkeypatch):
-    needed = pipeline._bytes_needed(tiny.source.folder, "bfloat16")
+    needed = loading._bytes_needed(tiny.source.folder, "bfloat16")
     for free, expected in ((1.4 * needed, True), (1.6 * needed, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
         assert by_turns(tiny.source, "cuda", "bfloat16") is expected
@@ -216,7 +222,7 @@ def test_a_broken_model_is_tried_once(tiny, monkeypatch):
         calls.append(1)
         raise ProbeError("broken")
 
-    monkeypatch.setattr(pipeline, "load_pipeline", fail)
+    monkeypatch.setattr(loading, "load_pipeline", fail)
     model = Model(tiny.settings)
     for _ in range(2):
         with pytest.raises(ProbeError, match="broken"):

@@ -155,7 +155,7 @@ def test_a_second_run_captures_nothing_for_the_controls_either(ladder, monkeypat
     run(ladder)
     before = controls(ladder)
     for name in ("capture_batches", "measure_inputs", "match_change"):
-        monkeypatch.setattr(f"fixtures.measurement.{name}", lambda *arguments: 1 / 0)
+        monkeypatch.setattr(f"fixtures.activations.measurement.{name}", lambda *arguments: 1 / 0)
     run(ladder)
     after = controls(ladder)
     for record in (before, after):
@@ -224,7 +224,7 @@ def test_a_control_that_breaks_is_an_error_and_keeps_the_rest(ladder, monkeypatc
     def fail(*arguments):
         raise ProbeError("the noise is gone")
 
-    monkeypatch.setattr("fixtures.measurement.Measurement.second_differences", fail)
+    monkeypatch.setattr("fixtures.activations.measurement.Measurement.second_differences", fail)
     outcome = run(ladder, "--controls", "replication,held_out")
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED and outcome.parseoutcomes()["errors"] == 1
     found = controls(ladder, max((ladder.path / "reports").glob("2*")))
@@ -647,7 +647,7 @@ def test_hostile_stimuli_are_escaped(project):
 
 KILLED = """
 import os, signal
-import fixtures.measurement as measurement
+import fixtures.activations.measurement as measurement
 
 whole = measurement.capture_batches
 

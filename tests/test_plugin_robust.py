@@ -13,8 +13,8 @@ import pytest
 from test_plugin import PROBE, STIMULI, claims, compiled, pairs, project, results, run, write  # noqa: F401
 from test_plugin_workers import IMAGES, entries, folder
 
+from fixtures.activations.inventory import FORMAT
 from fixtures.common.files import read_json, sha256_of
-from fixtures.inventory import FORMAT
 
 pytest_plugins = "pytester"
 
@@ -37,7 +37,7 @@ def second(project):  # noqa: F811
 WAITING = """
 import time
 from pathlib import Path
-import fixtures.measurement as measurement
+import fixtures.activations.measurement as measurement
 
 whole = measurement.capture_batches
 
@@ -231,8 +231,8 @@ def test_a_read_only_stimuli_folder_with_images_will_do(drawn, store, tmp_path, 
 COUNTED = """
 import json, os
 from pathlib import Path
-import fixtures.images as images
-import fixtures.measurement as measurement
+import fixtures.activations.images as images
+import fixtures.activations.measurement as measurement
 
 capture, draw = measurement.capture_batches, images._generate
 

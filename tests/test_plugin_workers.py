@@ -167,7 +167,7 @@ def test_capture_only_fails_where_nothing_can_be_captured(project, tmp_path):  #
 
 SCARCE = """
 import torch
-import fixtures.capture as capture
+import fixtures.activations.capture as capture
 
 whole = capture._Forward.__call__
 

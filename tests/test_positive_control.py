@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.activations import Activations
+from fixtures.activations.activations import Activations
+from fixtures.activations.measurement import Measurement
+from fixtures.activations.store import Store
 from fixtures.claims.claims import Exceedance
 from fixtures.controls.measured import Case
 from fixtures.controls.rungs import evaluate_control
 from fixtures.evidence import evaluate
-from fixtures.measurement import Measurement
 from fixtures.models.model import Model
 from fixtures.options import resolve_settings
 from fixtures.statistics.null_plan import NullPlan
 from fixtures.stimuli.sets import load_stimuli
-from fixtures.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAN = NullPlan()

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fixtures.activations import Activations
+from fixtures.activations.activations import Activations
+from fixtures.activations.store import Store
 from fixtures.common.errors import ProbeError
-from fixtures.store import Store
 
 NEVER_FRESH = "9999"
 KEY = {"model": "m", "stimuli": ["a", "b"], "seed": 0}
@@ -171,13 +171,13 @@ def test_two_processes_compute_once(tmp_path):
 
 def test_a_store_that_cannot_be_written_can_be_read(store, monkeypatch):
     store.get(KEY, make)
-    monkeypatch.setattr("fixtures.store.write_together", never)
+    monkeypatch.setattr("fixtures.activations.store.write_together", never)
     monkeypatch.setattr("fixtures.common.sharing.FileLock", never)
     assert same(store.get(KEY, never)[0], make())
 
 
 def test_an_entry_of_another_format_is_computed_again(store, notes, monkeypatch):
-    monkeypatch.setattr("fixtures.store.FORMAT", 0)
+    monkeypatch.setattr("fixtures.activations.store.FORMAT", 0)
     store.get(KEY, make)
     monkeypatch.undo()
     assert not store.get(KEY, make)[1]["from_store"] and "its format is 0" in notes[0]
