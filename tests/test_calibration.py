@@ -25,7 +25,7 @@ from fixtures.calibration.pictures import draw_scene
 from fixtures.calibration.planting import BLOCKS, DETECTORS, SHARE, choose_units, fused_rows, gain_of, plant
 from fixtures.calibration.prompts import CATEGORIES, N_PAIRS, NOUNS, WORDS, noun_pairs, opening_frames, prompt_set
 from fixtures.calibration.verdicts import ARROW, VALENCE, row
-from fixtures.controls.placebo import BAND
+from fixtures.claims.controls.placebo import BAND
 from tests.conftest import ROOT
 
 

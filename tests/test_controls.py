@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from fixtures.claims.claims import Exceedance
-from fixtures.controls.adjusted import confounds, input_baseline
-from fixtures.controls.familywise import familywise
-from fixtures.controls.placebo import BAND, PlaceboSet, placebo
-from fixtures.controls.untrained import prediction_p, untrained
+from fixtures.claims.controls.adjusted import confounds, input_baseline
+from fixtures.claims.controls.familywise import familywise
+from fixtures.claims.controls.placebo import BAND, PlaceboSet, placebo
+from fixtures.claims.controls.untrained import prediction_p, untrained
 from fixtures.statistics.freedman_lane import freedman_lane
 from fixtures.statistics.null_plan import NullPlan
 from fixtures.statistics.set_difference import set_difference_test

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fixtures.claims.claims import Exceedance
-from fixtures.controls.replication import held_out, replication
+from fixtures.claims.controls.replication import held_out, replication
 from fixtures.statistics.held_out import held_out_selection
 from fixtures.statistics.null_plan import NullPlan
 from fixtures.statistics.paired_t import paired_t

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from fixtures.activations.activations import Activations, pooled_rms, split_members
-from fixtures.evidence import compare, evaluate
+from fixtures.claims.evidence import compare, evaluate
 from fixtures.models.description import skeleton
 from fixtures.statistics.null_plan import NullPlan
 from fixtures.unit_table import FIGURES, PLACE, unit_table

@@ -9,9 +9,9 @@ from fixtures.activations.activations import Activations
 from fixtures.activations.measurement import Measurement
 from fixtures.activations.store import Store
 from fixtures.claims.claims import Exceedance
-from fixtures.controls.measured import Case
-from fixtures.controls.rungs import evaluate_control
-from fixtures.evidence import evaluate
+from fixtures.claims.controls.measured import Case
+from fixtures.claims.controls.rungs import evaluate_control
+from fixtures.claims.evidence import evaluate
 from fixtures.models.model import Model
 from fixtures.options import resolve_settings
 from fixtures.statistics.null_plan import NullPlan
