@@ -210,7 +210,7 @@ def test_noise_that_cannot_be_captured_leaves_the_run_alone(project, monkeypatch
 
 
 def test_a_comparison_that_crashes_is_an_error_and_keeps_the_rest(saved, monkeypatch):
-    monkeypatch.setattr("fixtures.baseline.measured.compare_hypothesis", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("fixtures.baseline.from_run.compare_hypothesis", lambda *arguments: 1 / 0)
     outcome = run(saved, "--baseline", "then.json")
     outcome.assert_outcomes(passed=2, errors=1)
     assert "ZeroDivisionError" in change(saved, last(saved))["reason"]

@@ -10,8 +10,8 @@ from scipy.stats import ttest_rel
 from fixtures.activations.activations import Activations, pooled_rms, split_members
 from fixtures.claims.evidence import compare, evaluate
 from fixtures.models.description import skeleton
+from fixtures.results.unit_table import FIGURES, PLACE, unit_table
 from fixtures.statistics.null_plan import NullPlan
-from fixtures.unit_table import FIGURES, PLACE, unit_table
 
 N_PAIRS, PLANTED = 12, 20
 

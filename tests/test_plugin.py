@@ -588,7 +588,7 @@ def test_a_known_verdict_that_is_no_refutation_is_an_error(project):
     assert outcome.ret == 1
 
 
-@pytest.mark.parametrize("function", ["fixtures.results.write_json", "fixtures.reporting.write_atomically"])
+@pytest.mark.parametrize("function", ["fixtures.results.results.write_json", "fixtures.reporting.write_atomically"])
 def test_a_full_disk_under_the_reports_still_shows_the_verdicts(project, monkeypatch, function):
     def full(*arguments):
         raise OSError(28, "No space left on device")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from report_factory import make_results
 
-from fixtures.axes import axes_record
 from fixtures.claims.hypothesis import Hypothesis
 from fixtures.claims.ladder import statement
 from fixtures.claims.ordering import Ordering
@@ -20,7 +19,8 @@ from fixtures.report import claims_table_html, evidence_html, summary_markdown, 
 from fixtures.report.axes import axes_of, correlations, network_order
 from fixtures.report.lookup import by_threshold
 from fixtures.report.units import read_units
-from fixtures.results import claim_record
+from fixtures.results.axes import axes_record
+from fixtures.results.entries import claim_record
 
 NAMES = ["arrow_of_time", "physical_scale", "ethical_valence"]
 CLAIM = Ordering(smaller="physical_scale", larger=("arrow_of_time", "ethical_valence"), threshold=3.0, factor=2)

@@ -19,7 +19,7 @@ from fixtures.report.tables import held_out_rows, partition_rows, published_rows
 from fixtures.report.text_views import escape
 from fixtures.report.unit_map import LIMITS, PALETTE, levels
 from fixtures.report.units import strongest
-from fixtures.unit_table import UnitTable
+from fixtures.results.unit_table import UnitTable
 
 distributions = st.dictionaries(st.integers(0, 20_000), st.integers(1, 10**7), min_size=1, max_size=60)
 
