@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from fixtures.activations.activations import Activations, pooled_rms
-from fixtures.calibration import ROWS, calibrate, no_effect, power, template
+from fixtures.calibration import no_effect, power, template
 from fixtures.calibration.brightness import LARGEST
+from fixtures.calibration.calibrate import ROWS, calibrate
 from fixtures.calibration.concept import EFFECT, measure_edited
-from fixtures.calibration.measured import (
+from fixtures.calibration.pictures import draw_scene
+from fixtures.calibration.planting import BLOCKS, DETECTORS, SHARE, choose_units, fused_rows, gain_of, plant
+from fixtures.calibration.prompts import CATEGORIES, N_PAIRS, NOUNS, WORDS, noun_pairs, opening_frames, prompt_set
+from fixtures.calibration.stand_in import (
     Captured,
     Remembered,
     capture_prompts,
@@ -21,9 +25,6 @@ from fixtures.calibration.measured import (
     one_thread,
     protocol_of,
 )
-from fixtures.calibration.pictures import draw_scene
-from fixtures.calibration.planting import BLOCKS, DETECTORS, SHARE, choose_units, fused_rows, gain_of, plant
-from fixtures.calibration.prompts import CATEGORIES, N_PAIRS, NOUNS, WORDS, noun_pairs, opening_frames, prompt_set
 from fixtures.calibration.verdicts import ARROW, VALENCE, row
 from fixtures.claims.controls.placebo import BAND
 from tests.conftest import ROOT
