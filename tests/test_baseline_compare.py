@@ -15,8 +15,9 @@ from fixtures.baseline.compare import compare_files, compare_hypothesis
 from fixtures.baseline.document import save_baseline
 from fixtures.baseline.moved_units import unit_name
 from fixtures.baseline.records import compare_runs, side_by_side
-from fixtures.report import change_html, changes_html, summary_markdown
-from fixtures.report.change_lines import change_lines
+from fixtures.report.change.change import change_html, changes_html
+from fixtures.report.change.lines import change_lines
+from fixtures.report.text_views import summary_markdown
 
 ROOT = Path(__file__).parents[1]
 MAPS = t_maps(9, np.random.default_rng(0))

@@ -222,7 +222,7 @@ def test_a_broken_model_is_tried_once(tiny, monkeypatch):
         calls.append(1)
         raise ProbeError("broken")
 
-    monkeypatch.setattr(loading, "load_pipeline", fail)
+    monkeypatch.setattr("fixtures.models.model.load_pipeline", fail)
     model = Model(tiny.settings)
     for _ in range(2):
         with pytest.raises(ProbeError, match="broken"):

@@ -268,14 +268,14 @@ def test_two_claims_at_one_threshold_are_refused(ladder):
 
 
 CALIBRATED = """
-import fixtures.calibration
+import fixtures.calibration.calibrate
 
 FOUND = {"model": "klein-tiny", "seed": 0, "power": {}, "rows": [
     {"name": name, "what": "w", "n": 2, "observed": 0.0, "bound": 0.5, "at_most": True,
      "ok": name != "bad", "detail": ""}
     for name in ("good", "bad")
 ]}
-fixtures.calibration.calibrate = lambda model, seed, progress: FOUND | {"seed": seed, "model": model.source.name}
+fixtures.calibration.calibrate.calibrate = lambda model, seed, progress: FOUND | {"seed": seed, "model": model.source.name}
 fixtures.calibration.ROWS = ("good", "bad")
 pytest_plugins = ["fixtures.plugin"]
 """

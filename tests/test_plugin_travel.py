@@ -7,7 +7,7 @@ import pytest
 import yaml
 from test_plugin import CONTROL, PROBE, compiled, ladder, project, results, run, write  # noqa: F401 (fixtures)
 
-from fixtures.publish import publish
+from fixtures.report.cards.publish import publish
 
 pytest_plugins = "pytester"
 

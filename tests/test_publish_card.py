@@ -12,9 +12,9 @@ from test_publish_model_index import klein
 from test_report_hostile import PAYLOADS, attacked
 
 from fixtures.claims.ladder import LADDER, LIMITS
-from fixtures.publish.card import card
-from fixtures.publish.card_results import TOP_BLOCKS
-from fixtures.publish.command import command
+from fixtures.report.cards.card import card
+from fixtures.report.cards.card_results import TOP_BLOCKS
+from fixtures.report.cards.command import command
 
 HEADINGS = ["Method", "Results", "Top blocks by max |t|", "Controls", "Limitations", "How to reproduce"]
 

@@ -12,8 +12,8 @@ from test_report_hostile import PAYLOADS, attacked
 
 from fixtures.claims.ladder import LADDER, null_verdict
 from fixtures.models.source import ALIASES
-from fixtures.publish import publish
-from fixtures.publish.model_index import eval_results, model_index
+from fixtures.report.cards.model_index import eval_results, model_index
+from fixtures.report.cards.publish import publish
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,14 @@ from report_factory import make_results
 from fixtures.claims.hypothesis import Hypothesis
 from fixtures.claims.ladder import statement
 from fixtures.claims.ordering import Ordering
-from fixtures.publish.card import card
-from fixtures.publish.model_index import eval_results
-from fixtures.report import claims_table_html, evidence_html, summary_markdown, terminal_lines
-from fixtures.report.axes import axes_of, correlations, network_order
-from fixtures.report.lookup import by_threshold
-from fixtures.report.units import read_units
+from fixtures.report.axes.axes import axes_of, correlations, network_order
+from fixtures.report.cards.card import card
+from fixtures.report.cards.model_index import eval_results
+from fixtures.report.claim.evidence import evidence_html
+from fixtures.report.claim.units import read_units
+from fixtures.report.overview import claims_table_html
+from fixtures.report.parts.lookup import by_threshold
+from fixtures.report.text_views import summary_markdown, terminal_lines
 from fixtures.results.axes import axes_record
 from fixtures.results.entries import claim_record
 

@@ -7,12 +7,14 @@ import pytest
 from report_factory import make_results
 
 from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS, statement
-from fixtures.report import claims_table_html, control_html, evidence_html, summary_markdown, terminal_lines
 from fixtures.report.calibration import calibration_view, power_figure
-from fixtures.report.control_tables import facts, sections
-from fixtures.report.evidence import SIZE_LIMIT
-from fixtures.report.limits import NULL_SHOWS, WORD_RULE
-from fixtures.report.matrix import cells, gaps
+from fixtures.report.claim.evidence import SIZE_LIMIT, evidence_html
+from fixtures.report.control.evidence import control_html
+from fixtures.report.control.ladder import cells, gaps
+from fixtures.report.control.tables import facts, sections
+from fixtures.report.overview import claims_table_html
+from fixtures.report.parts.caveats import NULL_SHOWS, WORD_RULE
+from fixtures.report.text_views import summary_markdown, terminal_lines
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,10 @@ import pytest
 from report_factory import make_results
 
 from fixtures.claims.ladder import CONTROLS
-from fixtures.report import claims_table_html, control_html, evidence_html, summary_markdown, terminal_lines
+from fixtures.report.claim.evidence import evidence_html
+from fixtures.report.control.evidence import control_html
+from fixtures.report.overview import claims_table_html
+from fixtures.report.text_views import summary_markdown, terminal_lines
 
 PAYLOADS = (
     "<script>alert(1)</script>",

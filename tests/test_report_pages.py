@@ -5,9 +5,11 @@ import re
 import pytest
 from report_factory import make_hypothesis, make_results
 
-from fixtures.report import claims_table_html, evidence_html, stylesheet, summary_markdown, terminal_lines
-from fixtures.report.evidence import SIZE_LIMIT
-from fixtures.report.formats import count
+from fixtures.report.claim.evidence import SIZE_LIMIT, evidence_html
+from fixtures.report.overview import claims_table_html
+from fixtures.report.parts.formats import count
+from fixtures.report.parts.templating import stylesheet
+from fixtures.report.text_views import summary_markdown, terminal_lines
 
 FULL = {"side": 160}
 

@@ -6,19 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_factory import HELD_OUT, REPLICATION
 
-from fixtures.report import formats
-from fixtures.report.bins import integer_bins
-from fixtures.report.claims import figures, prose, tally
-from fixtures.report.dot_strip import dot_strip
-from fixtures.report.formats import DASH
-from fixtures.report.histogram import null_histogram, split_half_histogram
-from fixtures.report.links import local_file, relative_url
-from fixtures.report.shares import share_rows
-from fixtures.report.stimuli import word_diff
-from fixtures.report.tables import held_out_rows, partition_rows, published_rows, replication_rows
+from fixtures.report.claim.bins import integer_bins
+from fixtures.report.claim.figures import figures, prose, tally
+from fixtures.report.claim.histogram import null_histogram, split_half_histogram
+from fixtures.report.claim.shares import share_rows
+from fixtures.report.claim.stimuli import word_diff
+from fixtures.report.claim.tables import partition_rows, published_rows
+from fixtures.report.claim.unit_map import LIMITS, PALETTE, levels
+from fixtures.report.claim.units import strongest
+from fixtures.report.control.dot_strip import dot_strip
+from fixtures.report.control.replication import held_out_rows, replication_rows
+from fixtures.report.parts import formats
+from fixtures.report.parts.formats import DASH
+from fixtures.report.parts.links import local_file, relative_url
 from fixtures.report.text_views import escape
-from fixtures.report.unit_map import LIMITS, PALETTE, levels
-from fixtures.report.units import strongest
 from fixtures.results.unit_table import UnitTable
 
 distributions = st.dictionaries(st.integers(0, 20_000), st.integers(1, 10**7), min_size=1, max_size=60)

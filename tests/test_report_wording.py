@@ -5,8 +5,10 @@ import copy
 import pytest
 from report_factory import CHECK, make_results
 
-from fixtures.report import claims_table_html, evidence_html, summary_markdown
-from fixtures.report.matrix import gaps
+from fixtures.report.claim.evidence import evidence_html
+from fixtures.report.control.ladder import gaps
+from fixtures.report.overview import claims_table_html
+from fixtures.report.text_views import summary_markdown
 from fixtures.report.wording import FINDINGS, HEADS, LETTERS, SHORT_HEADS, findings, giveaway, note, rows
 
 WORD = {"kind": "problem", "of": "pairs", "rule": "giveaway word", "text": "'<tiny>' marks A in 12 and B in 1"}

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_factory import make_results
 
-from fixtures.report import summary_markdown
 from fixtures.report.markdown import within
-from fixtures.report.text_views import SUMMARY_BYTES
+from fixtures.report.text_views import SUMMARY_BYTES, summary_markdown
 
 
 @settings(max_examples=200, deadline=None)
