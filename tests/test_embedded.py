@@ -12,14 +12,14 @@ from fixtures.activations.capture import capture
 from fixtures.activations.stimulus import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import read_json
-from fixtures.mini import recipe
+from fixtures.klein_mini import recipe
+from fixtures.klein_mini.world.captions import FIXED_PROMPT
 from fixtures.models import embedded
 from fixtures.models.lora import ADAPTER_FILE
 from fixtures.models.model import Model
 from fixtures.models.source import resolve_model
 from fixtures.models.twins import untrained_twin
 from fixtures.options import resolve_settings
-from fixtures.world.captions import FIXED_PROMPT
 
 
 def model(name, store, tmp_path, **options):

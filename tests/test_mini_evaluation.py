@@ -8,8 +8,8 @@ import pytest
 import torch
 from diffusers import Flux2KleinPipeline
 
-from fixtures.mini.card import arrow_card, model_card, percent, task_rows
-from fixtures.mini.evaluate import (
+from fixtures.klein_mini.card import arrow_card, model_card, percent, task_rows
+from fixtures.klein_mini.evaluate import (
     MODEL,
     STEPS,
     Question,
@@ -20,11 +20,11 @@ from fixtures.mini.evaluate import (
     frozen_questions,
     write_questions,
 )
-from fixtures.mini.judge import CLASSES, NAMES, Opinion, load_judge
-from fixtures.mini.recipe import HELD_OUT, RESOLUTION, UNSEEN
+from fixtures.klein_mini.judge import CLASSES, NAMES, Opinion, load_judge
+from fixtures.klein_mini.recipe import HELD_OUT, RESOLUTION, UNSEEN
+from fixtures.klein_mini.world import SUBJECTS
+from fixtures.klein_mini.world.scene import sample_scene, scene_from_record, scene_record
 from fixtures.models.checkpoint import fingerprint
-from fixtures.world import SUBJECTS
-from fixtures.world.scene import sample_scene, scene_from_record, scene_record
 
 ASKED, SHA256 = frozen_questions()
 RESULT = json.loads((MODEL / "evaluation.json").read_text())

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures.mini.judge import CLASSES, FILES, NAMES, Opinion, disturbed, draw_labelled, load_judge, train_judge
-from fixtures.world import SUBJECTS
-from fixtures.world.scene import render, sample_scene
-from fixtures.world.subject import COLOURS
+from fixtures.klein_mini.judge import CLASSES, FILES, NAMES, Opinion, disturbed, draw_labelled, load_judge, train_judge
+from fixtures.klein_mini.world import SUBJECTS
+from fixtures.klein_mini.world.scene import render, sample_scene
+from fixtures.klein_mini.world.subject import COLOURS
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_judge_of_another_world_is_refused(copied, change):
 
 
 def test_labelled_drawings_are_the_same_however_many_draw_them(monkeypatch):
-    monkeypatch.setattr("fixtures.mini.pictures.CHUNK", 4)
+    monkeypatch.setattr("fixtures.klein_mini.pictures.CHUNK", 4)
     one, two = (draw_labelled(17, 3, workers) for workers in (1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
     assert len(np.unique(one[1])) > 10

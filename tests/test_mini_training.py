@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from torch import nn
 from world_words import describes, plain, seeds
 
-from fixtures.mini import autoencoder, flow, pictures, train
-from fixtures.mini.architecture import chat, train_tokenizer
-from fixtures.mini.optimiser import MasterWeights, cosine, replayed
-from fixtures.mini.pictures import CAPTION, CHANGE, COLUMNS, COPY, sample_item, seen_states, training_subjects
-from fixtures.mini.recipe import HELD_OUT, SHORT_TEXT, TEXT_LENGTH, UNSEEN, UNSEEN_AFTER, Recipe
+from fixtures.klein_mini import autoencoder, flow, pictures, train
+from fixtures.klein_mini.architecture import chat, train_tokenizer
+from fixtures.klein_mini.optimiser import MasterWeights, cosine, replayed
+from fixtures.klein_mini.pictures import CAPTION, CHANGE, COLUMNS, COPY, sample_item, seen_states, training_subjects
+from fixtures.klein_mini.recipe import HELD_OUT, SHORT_TEXT, TEXT_LENGTH, UNSEEN, UNSEEN_AFTER, Recipe
+from fixtures.klein_mini.world import SUBJECTS, captions
+from fixtures.klein_mini.world.scene import render, sample_scene
 from fixtures.stimuli.sets import load_stimuli
-from fixtures.world import SUBJECTS, captions
-from fixtures.world.scene import render, sample_scene
 
 ROOT = Path(__file__).parents[1]
 KLEIN_MINI = ROOT / "fixtures" / "models" / "checkpoints" / "klein-mini"

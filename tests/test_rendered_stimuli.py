@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from fixtures.common.files import file_sha256, read_json
+from fixtures.klein_mini.world import SUBJECTS
+from fixtures.klein_mini.world.arrow_set import NAME, RESOLUTION, scenes
+from fixtures.klein_mini.world.scene import render, scene_from_record
 from fixtures.stimuli.sets import load_stimuli
-from fixtures.world import SUBJECTS
-from fixtures.world.arrow_set import NAME, RESOLUTION, scenes
-from fixtures.world.scene import render, scene_from_record
 
 STIMULI = Path(__file__).resolve().parents[1] / "stimuli"
 FOLDER = STIMULI / "rendered" / "arrow_of_time"
