@@ -1,3 +1,3 @@
-"""Options and fixtures of the suite: see fixtures/plugin.py."""
+"""Options and fixtures of the suite: see fixtures/session/plugin.py."""
 
-pytest_plugins = ["fixtures.plugin"]
+pytest_plugins = ["fixtures.session.plugin"]

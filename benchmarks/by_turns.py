@@ -20,7 +20,7 @@ from fixtures.activations.prompts import encode_prompts
 from fixtures.activations.stimulus import Stimulus
 from fixtures.models.model import Model
 from fixtures.models.turns import ready
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 
 
 def stage(name: str, way) -> None:

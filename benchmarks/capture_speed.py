@@ -19,7 +19,7 @@ from PIL import Image
 from fixtures.activations.capture import capture
 from fixtures.activations.stimulus import Stimulus
 from fixtures.models.model import Model
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 
 
 def measure(model: Model, stimuli: list[Stimulus], rounds: int) -> dict[str, float]:

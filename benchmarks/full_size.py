@@ -37,7 +37,7 @@ from fixtures.models.hooks.compiled import compile_blocks
 from fixtures.models.hooks.recorder import SiteRecorder
 from fixtures.models.hooks.reduction import Reduction, TokenLayout
 from fixtures.models.model import Model
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 from fixtures.statistics.sign_flips import sign_flip_null
 
 PROMPT = "Describe what is depicted in this image."

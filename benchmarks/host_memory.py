@@ -20,9 +20,9 @@ def work(model: str, stimuli: int, folder: Path) -> None:
     """Capture a synthetic set and print seconds and the peak of resident memory in MiB."""
     from fixtures.claims.hypothesis import Hypothesis
     from fixtures.common.workers import Shard
-    from fixtures.filling import fill
-    from fixtures.options import resolve_settings
-    from fixtures.run import Run
+    from fixtures.session.capture_only import fill
+    from fixtures.session.options import resolve_settings
+    from fixtures.session.run import Run
 
     pairs = "".join(
         f'[[pairs]]\nid = "p{number}"\ncategory = "c"\na = "a cat number {number}"\nb = "a dog number {number}"\n'

@@ -23,9 +23,9 @@ CONTROLS = ("placebo", "replication")
 def work(folder: str, probes: list[str], store: Path, shard: str) -> None:
     """One process: load, say so, wait for the others, fill; leaves its start and end in the store."""
     from fixtures.claims.hypothesis import Hypothesis
-    from fixtures.filling import fill
-    from fixtures.options import resolve_settings
-    from fixtures.run import Run
+    from fixtures.session.capture_only import fill
+    from fixtures.session.options import resolve_settings
+    from fixtures.session.run import Run
 
     options = {"model": folder, "store": str(store), "capture-only": "1", "shard": shard}
     run = Run(resolve_settings(options, {}, ROOT), ROOT, None, lambda what: lambda done, total: None, print)

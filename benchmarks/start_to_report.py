@@ -19,7 +19,7 @@ from benchmarks.pictures import pictures
 from fixtures.activations.image_manifest import ImageRequest, Manifest
 from fixtures.activations.images import _wanted
 from fixtures.models.model import Model
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 from fixtures.stimuli.sets import load_stimuli
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fixtures.models.model import Model
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 
 ROOT = Path(__file__).parents[1]
 

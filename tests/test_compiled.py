@@ -14,7 +14,7 @@ from fixtures.models.hooks import compiled
 from fixtures.models.loading import load_pipeline
 from fixtures.models.model import Model
 from fixtures.models.twins import untrained_twin
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 
 PROMPTS = ("A glass on a table.", "x", "Two men and a dog in the street")
 

@@ -19,7 +19,7 @@ from fixtures.models.lora import ADAPTER_FILE
 from fixtures.models.model import Model
 from fixtures.models.source import resolve_model
 from fixtures.models.twins import untrained_twin
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 
 
 def model(name, store, tmp_path, **options):

@@ -21,7 +21,7 @@ from fixtures.models.flux2_klein.sites import find_sites
 from fixtures.models.loading import load_pipeline
 from fixtures.models.model import Model
 from fixtures.models.units import attention_heads, channel_groups
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 from fixtures.stimuli.sets import load_stimuli
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -12,7 +12,7 @@ from fixtures.models import fullsize
 from fixtures.models.description import PUBLISHED_GEOMETRY
 from fixtures.models.klein_tiny import CHAT_TEMPLATE
 from fixtures.models.model import Model
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 
 TEXTS = (
     "Describe what is depicted in this image.",

@@ -10,7 +10,7 @@ from fixtures.common.errors import ProbeError
 from fixtures.models.lora import ADAPTER_FILE, resolve_adapter
 from fixtures.models.model import Model
 from fixtures.models.turns import ready
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 
 
 @pytest.fixture(scope="module")

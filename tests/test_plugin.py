@@ -13,11 +13,11 @@ import pytest
 import torch
 from statsmodels.stats.multitest import multipletests
 
-import fixtures.run
+import fixtures.session.run
 from fixtures.claims.ladder import CONTROLS
 from fixtures.common.errors import ProbeError
 from fixtures.models.model import Model
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 from fixtures.statistics.held_out import held_out_selection
 from fixtures.statistics.sign_flips import sign_flip_null
 from fixtures.statistics.split_half_null import split_half_null
@@ -76,7 +76,7 @@ def project(pytester, cache, monkeypatch):
     monkeypatch.setenv("PROBES_STORE", str(cache))
     monkeypatch.setenv("PROBES_MODEL", "klein-tiny")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    pytester.makeconftest('pytest_plugins = ["fixtures.plugin"]')
+    pytester.makeconftest('pytest_plugins = ["fixtures.session.plugin"]')
     pytester.makeini("[pytest]\nrender_collapsed = none\ninitial_sort = original\n")
     write(pytester, "stimuli/toy.toml", STIMULI + pairs(10))
     write(pytester, "probes/test_toy.py", PROBE)
@@ -277,7 +277,7 @@ FOUND = {"model": "klein-tiny", "seed": 0, "power": {}, "rows": [
 ]}
 fixtures.calibration.calibrate.calibrate = lambda model, seed, progress: FOUND | {"seed": seed, "model": model.source.name}
 fixtures.calibration.ROWS = ("good", "bad")
-pytest_plugins = ["fixtures.plugin"]
+pytest_plugins = ["fixtures.session.plugin"]
 """
 
 
@@ -552,7 +552,7 @@ def test_a_test_that_does_not_assert_its_verdict_fails(project, body, message):
 
 
 def test_a_test_that_crashes_is_not_evaluated_for_that_reason(project, monkeypatch):
-    monkeypatch.setattr(fixtures.run, "evaluate", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(fixtures.session.run, "evaluate", lambda *arguments: 1 / 0)
     run(project).assert_outcomes(errors=2)
     folder = next((project.path / "reports").glob("2*"))
     assert {claim["reason"] for claim in claims(project, folder).values()} == {"ZeroDivisionError: division by zero"}
@@ -588,7 +588,9 @@ def test_a_known_verdict_that_is_no_refutation_is_an_error(project):
     assert outcome.ret == 1
 
 
-@pytest.mark.parametrize("function", ["fixtures.results.results.write_json", "fixtures.reporting.write_atomically"])
+@pytest.mark.parametrize(
+    "function", ["fixtures.results.results.write_json", "fixtures.session.reporter.write_atomically"]
+)
 def test_a_full_disk_under_the_reports_still_shows_the_verdicts(project, monkeypatch, function):
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -658,7 +660,7 @@ def killed(pipeline, sites, stimuli, protocol, progress):
     return whole(pipeline, sites, stimuli, protocol, die)
 
 measurement.capture_batches = killed
-pytest_plugins = ["fixtures.plugin"]
+pytest_plugins = ["fixtures.session.plugin"]
 """
 
 
@@ -672,7 +674,7 @@ def test_a_run_killed_in_the_middle_of_capture_keeps_whole_batches_and_no_verdic
     left = claims(project, max((project.path / "reports").glob("2*")))
     assert {claim["verdict"] for claim in left.values()} == {"not evaluated"}
     assert len(list(tmp_path.glob("store/activations/*/*.safetensors"))) == 1
-    project.makeconftest('pytest_plugins = ["fixtures.plugin"]')
+    project.makeconftest('pytest_plugins = ["fixtures.session.plugin"]')
     again = project.runpytest_subprocess("-p", "no:cacheprovider", "probes")
     again.assert_outcomes(passed=1, failed=1)
     again.stdout.fnmatch_lines(["capturing toy: 10 in *"])

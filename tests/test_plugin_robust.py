@@ -49,7 +49,7 @@ def waiting(pipeline, sites, stimuli, protocol, progress):
     return whole(pipeline, sites, stimuli, protocol, wait)
 
 measurement.capture_batches = waiting
-pytest_plugins = ["fixtures.plugin"]
+pytest_plugins = ["fixtures.session.plugin"]
 """
 
 
@@ -78,7 +78,7 @@ def test_a_terminated_run_keeps_what_was_captured_and_decided(project, store, wo
     kept = entries(store)
     assert kept
     before = {file: (store / "activations" / file[:2] / file).stat().st_mtime_ns for file in kept}
-    project.makeconftest('pytest_plugins = ["fixtures.plugin"]')
+    project.makeconftest('pytest_plugins = ["fixtures.session.plugin"]')
     run(project, "--store", str(store))
     assert results(project)["run"]["complete"] is True and set(before) < set(entries(store))
     assert before == {file: (store / "activations" / file[:2] / file).stat().st_mtime_ns for file in kept}
@@ -249,7 +249,7 @@ def drawn(pipeline, batch, texts, protocol):
     return draw(pipeline, batch, texts, protocol)
 
 measurement.capture_batches, images._generate = counted, drawn
-pytest_plugins = ["fixtures.plugin"]
+pytest_plugins = ["fixtures.session.plugin"]
 """
 
 

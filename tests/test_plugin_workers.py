@@ -177,7 +177,7 @@ def scarce(self, batch, text, images):
     return whole(self, batch, text, images)
 
 capture._Forward.__call__ = scarce
-pytest_plugins = ["fixtures.plugin"]
+pytest_plugins = ["fixtures.session.plugin"]
 """
 
 
@@ -196,13 +196,13 @@ def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path):
 
 DYING = """
 import os, signal
-import fixtures.run as run
+import fixtures.session.run as run
 
 def die(self, hypothesis):
     os.kill(os.getpid(), signal.SIGKILL)
 
 run.Run.evidence = die
-pytest_plugins = ["fixtures.plugin"]
+pytest_plugins = ["fixtures.session.plugin"]
 """
 
 

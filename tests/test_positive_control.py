@@ -13,7 +13,7 @@ from fixtures.claims.controls.measured import Case
 from fixtures.claims.controls.rungs import evaluate_control
 from fixtures.claims.evidence import evaluate
 from fixtures.models.model import Model
-from fixtures.options import resolve_settings
+from fixtures.session.options import resolve_settings
 from fixtures.statistics.null_plan import NullPlan
 from fixtures.stimuli.sets import load_stimuli
 

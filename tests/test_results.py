@@ -7,9 +7,9 @@ import pytest
 from fixtures.claims.claims import Exceedance, SplitHalf
 from fixtures.claims.hypothesis import Hypothesis
 from fixtures.claims.verdict import Verdict
-from fixtures.options import resolve_settings
 from fixtures.results.entries import claim_record
 from fixtures.results.results import Results
+from fixtures.session.options import resolve_settings
 
 HYPOTHESIS = Hypothesis(id="h", title="H", sentence="s", contrast="a minus b", positive="a")
 EVIDENCE = {"n_pairs": 25, "counts": []}
