@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from baseline_factory import BLOCKS, UNITS, baseline, entry, head, t_maps
 
-from fixtures.baseline.__main__ import main
+from fixtures.__main__ import main
 from fixtures.baseline.compare import compare_files, compare_hypothesis
 from fixtures.baseline.document import save_baseline
 from fixtures.baseline.moved_units import unit_name
@@ -175,13 +175,13 @@ def test_foreign_text_is_escaped(tmp_path):
 def test_the_command_compares_two_files_in_under_two_seconds_without_torch(tmp_path, capsys):
     for name, content in (("then", THEN), ("same", THEN), ("now", flipped()), ("new", baseline(MAPS, ("two",)))):
         save_baseline(tmp_path / f"{name}.json", content)
-    assert main([str(tmp_path / "then.json"), str(tmp_path / "same.json")]) == 0
+    assert main(["compare", str(tmp_path / "then.json"), str(tmp_path / "same.json")]) == 0
     assert "UNCHANGED     one" in capsys.readouterr().out
-    assert main([str(tmp_path / "then.json"), str(tmp_path / "new.json")]) == 0
-    assert main([str(tmp_path / "then.json"), str(tmp_path / "none.json")]) == 4
+    assert main(["compare", str(tmp_path / "then.json"), str(tmp_path / "new.json")]) == 0
+    assert main(["compare", str(tmp_path / "then.json"), str(tmp_path / "none.json")]) == 4
     assert f"{tmp_path}/none.json: no such file" in capsys.readouterr().err
     program = (
-        "import sys; from fixtures.baseline.__main__ import main; code = main(sys.argv[1:]); "
+        "import sys; from fixtures.__main__ import main; code = main(['compare', *sys.argv[1:]]); "
         "print({'torch', 'matplotlib', 'numba'} & set(sys.modules)); sys.exit(code)"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "then.json"), str(tmp_path / "now.json")]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.__main__ import main
 from fixtures.common.errors import ProbeError
-from fixtures.stimuli.checker.__main__ import main
 from fixtures.stimuli.checker.check import check_stimuli
 from fixtures.stimuli.checker.vocabulary import (
     SAMPLE,
@@ -214,23 +214,23 @@ def test_the_command_prints_every_set_and_fails_with_problems(tmp_path, capsys):
     good, bad, unreadable = (tmp_path / name for name in ("good.toml", "bad.toml", "unreadable.toml"))
     good.write_text(toml())
     bad.write_text(toml(head=HEAD.replace("toy", "bad")).replace("jugs of milk", "jugs of fresh milk", 1))
-    assert main([str(good)]) == 0
+    assert main(["check", str(good)]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0].split()[:4] == ["set", "texts", "pairs", "tokens"] and "problem" not in out
-    assert main([str(good), str(bad)]) == 1
+    assert main(["check", str(good), str(bad)]) == 1
     assert "problem: pairs, tokens: members differ by more than the 0 promised" in capsys.readouterr().out
-    assert main([str(good), str(unreadable)]) == 1
+    assert main(["check", str(good), str(unreadable)]) == 1
     shown = capsys.readouterr()
     assert "unreadable.toml: cannot be read" in shown.err and "toy" in shown.out
 
 
 def test_the_table_in_the_docs_is_that_of_the_files(capsys):
-    main(["--markdown"])
+    main(["check", "--markdown"])
     assert capsys.readouterr().out.strip() in (ROOT / "docs" / "stimuli.md").read_text()
 
 
 def test_the_command_prints_the_shipped_sets_as_markdown(capsys):
-    assert main(["--markdown"]) == 0
+    assert main(["check", "--markdown"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert lines[0].startswith("| Stimuli | Texts | Pairs |") and len({line.count(" |") for line in lines[2:]}) == 1
     assert any(line.startswith("| ethical\\_valence | placebo | 25 | 0 |") for line in lines)
