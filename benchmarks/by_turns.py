@@ -42,8 +42,8 @@ def main() -> None:
         stage("load and validate", lambda: model.pipeline)
         stage("text encoder's turn", lambda: ready(model.pipeline, "text_encoder"))
         stage("transformer's turn", lambda: ready(model.pipeline, "transformer"))
-        stage("capture, 8 images", lambda: capture(model.pipeline, model.sites, stimuli, protocol))
-        texts = encode_prompts(model.pipeline, ["a glass", ""], protocol)
+        stage("capture, 8 images", lambda: capture(model.loaded, model.sites, stimuli, protocol))
+        texts = encode_prompts(model.loaded, ["a glass", ""], protocol)
         request = [ImageRequest("one", "a glass", 0)]
         stage("generation, one batch", lambda: _generate(model.pipeline, request, texts, protocol))
 

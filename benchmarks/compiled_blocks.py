@@ -14,10 +14,11 @@ import torch
 from diffusers import Flux2Transformer2DModel
 from torch._inductor.utils import fresh_cache
 
+from fixtures.models.flux2_klein.fullsize import TRANSFORMER
 from fixtures.models.flux2_klein.sites import find_sites
-from fixtures.models.fullsize import TRANSFORMER
+from fixtures.models.flux2_klein.tokens import TokenLayout
 from fixtures.models.hooks.compiled import compile_blocks, recorder_of
-from fixtures.models.hooks.reduction import Reduction, TokenLayout
+from fixtures.models.hooks.reduction import Reduction
 from fixtures.models.twins import initialised
 
 TEXT, PROMPT, ROUNDS = 512, 30, 5

@@ -1,6 +1,6 @@
 """What a run costs at Klein's full geometry, on one GPU, as ratios within one run.
 
-    python -m fixtures.models.fullsize DIR
+    python -m fixtures.models.flux2_klein.fullsize DIR
     python -m benchmarks.full_size DIR [--json FILE] [--images 8] [--no-runs]
 
 DIR is a checkpoint of full size; its weights may be random. Prints seconds per stimulus (median of the rounds), each
@@ -30,12 +30,14 @@ from fixtures.activations.capture import capture
 from fixtures.activations.image_manifest import ImageRequest
 from fixtures.activations.images import generate
 from fixtures.activations.prompts import encode_prompts
-from fixtures.activations.references import encode_images, image_latents
+from fixtures.activations.references import encode_images
 from fixtures.activations.stimulus import Stimulus
 from fixtures.common.environment import environment
+from fixtures.models.flux2_klein.forward import image_latents
+from fixtures.models.flux2_klein.tokens import TokenLayout
 from fixtures.models.hooks.compiled import compile_blocks
 from fixtures.models.hooks.recorder import SiteRecorder
-from fixtures.models.hooks.reduction import Reduction, TokenLayout
+from fixtures.models.hooks.reduction import Reduction
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings
 from fixtures.statistics.sign_flips import sign_flip_null
@@ -125,7 +127,7 @@ def captures(model: Model, shown: list[Stimulus], told: list[Stimulus], way: str
 
     def captured(chosen: list[Stimulus]) -> None:
         model.pipeline.text_embeddings.clear()  # each capture encodes its prompts
-        capture(model.pipeline, model.sites, chosen, model.protocol)
+        capture(model.loaded, model.sites, chosen, model.protocol)
 
     return {
         f"{way}capture, {name} pairs": seconds(lambda chosen=chosen: captured(chosen)) / len(chosen)
@@ -148,7 +150,7 @@ def few(model: Model, folder: Path, **changes) -> Activations:
     """Activations of ten stimuli under a changed protocol."""
     shown, told = stimuli(folder, 10, model.protocol)
     mixed = [replace(own, image=other.image) for own, other in zip(told, shown, strict=True)]
-    return capture(model.pipeline, model.sites, mixed, replace(model.protocol, **changes))
+    return capture(model.loaded, model.sites, mixed, replace(model.protocol, **changes))
 
 
 def distance(model: Model, found: Activations, expected: Activations) -> dict[str, float]:

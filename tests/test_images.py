@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fixtures.activations.activations import TOKEN_GROUPS, pooled_rms
+from fixtures.activations.activations import pooled_rms
 from fixtures.activations.images import prepare_again, prepare_images
 from fixtures.activations.measurement import Measurement
 from fixtures.activations.store import Store
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import file_sha256
+from fixtures.models.units import TOKEN_GROUPS
 from fixtures.stimuli.sets import Member, Pair, load_stimuli
 
 TEXT = """hypothesis = "h"
@@ -35,7 +36,7 @@ def stimuli(tmp_path):
 
 @pytest.fixture
 def prepare(tmp_path, tiny, stimuli):
-    def run(stimuli=stimuli, load=lambda: tiny.pipeline, **options):
+    def run(stimuli=stimuli, load=lambda: tiny.loaded, **options):
         return prepare_images(stimuli, tmp_path / "images", tiny.source, tiny.protocol, load, **options)
 
     return run
@@ -243,7 +244,7 @@ def test_a_png_with_a_broken_chunk_is_named(prepare, stimuli, photos):
 def test_every_b_is_generated_again_from_another_seed(prepare, stimuli, tiny, tmp_path):
     first = prepare()
     arguments = (stimuli, tmp_path / "images", tiny.source, tiny.protocol)
-    again = prepare_again(*arguments, lambda: tiny.pipeline)
+    again = prepare_again(*arguments, lambda: tiny.loaded)
     assert list(again) == ["glass.b"] and again["glass.b"].seed == 9
     assert again["glass.b"].sha256 != first["glass.b"].sha256 and again["glass.b"].path != first["glass.b"].path
     assert prepare_again(*arguments, never) == again and prepare(load=never) == first

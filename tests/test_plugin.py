@@ -372,7 +372,7 @@ def test_a_warm_run_loads_no_model(project, monkeypatch):
     def forbidden(*arguments):
         raise AssertionError("loaded a model although everything is stored")
 
-    monkeypatch.setattr("fixtures.models.loading.load_pipeline", forbidden)
+    monkeypatch.setattr("fixtures.models.loading.load_model", forbidden)
     run(project).assert_outcomes(passed=1, failed=1)
     assert results(project)["hypotheses"][0]["activations"]["from_store"] is True
 
