@@ -170,15 +170,15 @@ def test_two_claims_at_one_threshold_are_refused(ladder):
 
 
 CALIBRATED = """
-from fixtures import calibration
-from fixtures.calibration import calibrate
+import fixtures.calibration.calibrate
 
+calibration = fixtures.calibration
 FOUND = {"model": "klein-tiny", "seed": 0, "power": {}, "rows": [
     {"name": name, "what": "w", "n": 2, "observed": 0.0, "bound": 0.5, "at_most": True,
      "ok": name != "bad", "detail": ""}
     for name in ("good", "bad")
 ]}
-calibrate.calibrate = lambda model, seed, progress: FOUND | {"seed": seed, "model": model.source.name}
+calibration.calibrate.calibrate = lambda model, seed, progress: FOUND | {"seed": seed, "model": model.source.name}
 calibration.ROWS = ("good", "bad")
 pytest_plugins = ["fixtures.session.plugin"]
 """
