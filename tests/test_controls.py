@@ -269,6 +269,7 @@ def test_enough_units_are_not_enough_within_the_null_of_what_is_left():
     verdict = confounds(planted(size=4.0), {"luminance": luminance}, {3.0: 12.0}, THRESHOLDS, 0)
     row = verdict.figures["adjusted"][0]
     assert verdict.outcome == "failed" and 12 <= row["observed"] <= row["p99"], row
+    assert [row["holds"] for row in verdict.figures["adjusted"]] == [False, None]  # no claim at the second threshold
     assert verdict.figures["intercept_left"] < 0.2
 
 
