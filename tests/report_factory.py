@@ -1,5 +1,6 @@
 """Plausible run folders for the report's tests: synthetic differences, statistics by plain NumPy, drawn pictures."""
 
+import copy
 import csv
 import gzip
 import hashlib
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from fixtures.claims.ladder import statement
+from fixtures.models.source import ALIASES
 
 # blocks and channel groups: joint blocks, groups in each, single blocks, attention groups and MLP groups in each
 GEOMETRIES = {"small": (2, 8, 4, 8, 24), "full": (5, 192, 20, 192, 576)}
@@ -598,3 +600,11 @@ def draw_picture(file: Path, rng, side: int, broken: bool, hue: int) -> None:
         box = [side * (cx - size), side * (cy - size), side * (cx + size), side * (cy + size)]
         draw.ellipse(box, fill=(200, 60 + 20 * piece, 50), outline=(60, 20, 20))
     picture.save(file, compress_level=1)
+
+
+def klein(results, **model):
+    """The same results, as if FLUX.2 Klein itself had been measured."""
+    changed = copy.deepcopy(results)
+    repository = ALIASES["klein"]
+    changed["model"] |= {"label": None, "name": repository, "source": repository, "revision": "a" * 40} | model
+    return changed
