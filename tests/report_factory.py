@@ -364,7 +364,9 @@ def make_controls(hypothesis: dict, failed: str = "", not_evaluated: str = "") -
     """All seven controls of an evaluated hypothesis, passed but for those named."""
     counts = hypothesis["counts"]
     adjusted = [
-        entry | {"converted": entry["threshold"] + 0.06, "p99": entry["p99"] // 4, "required": entry["p99"] // 4 * 1.5}
+        entry
+        | {"converted": entry["threshold"] + 0.06, "p99": entry["p99"] // 4}
+        | {"required": entry["p99"] // 4 * 1.5, "holds": True}
         for entry in compared(counts, 2)
     ]
     regression = {"adjusted": adjusted, "df": 23, "intercept_left": 0.8}
@@ -385,7 +387,8 @@ def make_controls(hypothesis: dict, failed: str = "", not_evaluated: str = "") -
             "concept_distance": 0.12,
             "sets": [
                 placebo_set(counts, "brightness", 3, amount=0.07, ratio=0.98),
-                placebo_set(counts, "position", 2, amount=0.11, ratio=1.19) | {"beaten": failed != "placebo"},
+                placebo_set(counts, "position", 2, amount=0.11, ratio=1.19)
+                | {"beaten": failed != "placebo", "regularity": [0.81, 0.84]},
                 placebo_set(counts, "other image seed", 6) | {"is_zero": True, "matched": None},
                 {"name": "another event", "counts": None, "reason": "no pair of it is left"},
             ],
@@ -449,7 +452,9 @@ def placebo_set(counts: list[dict], name: str, divisor: int, amount=None, ratio=
         "distance": None if ratio is None else 0.12 * ratio,
         "ratio": ratio,
         "is_zero": False,
+        "regularity": None,
         "matched": True,
+        "required": 2.4 * max(pairs[0][2], 1),
         "beaten": True,
         "counts": [
             {"threshold": threshold, "concept": a, "placebo": b, "difference": a - b, "p": 0.002}
