@@ -16,8 +16,8 @@ from benchmarks.full_size import PROMPT, pictures
 from fixtures.activations.capture import capture
 from fixtures.activations.image_manifest import ImageRequest
 from fixtures.activations.images import _generate
+from fixtures.activations.presentation import Stimulus
 from fixtures.activations.prompts import encode_prompts
-from fixtures.activations.stimulus import Stimulus
 from fixtures.models.model import Model
 from fixtures.models.turns import ready
 from fixtures.session.options import resolve_settings

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from fixtures.activations.capture import capture
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings
 

@@ -29,9 +29,9 @@ from fixtures.activations.activations import Activations, pooled_rms
 from fixtures.activations.capture import capture
 from fixtures.activations.image_manifest import ImageRequest
 from fixtures.activations.images import generate
+from fixtures.activations.presentation import Stimulus
 from fixtures.activations.prompts import encode_prompts
 from fixtures.activations.references import encode_images
-from fixtures.activations.stimulus import Stimulus
 from fixtures.common.environment import environment
 from fixtures.models.flux2_klein.forward import image_latents
 from fixtures.models.flux2_klein.tokens import TokenLayout

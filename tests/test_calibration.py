@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fixtures.activations.activations import Activations, pooled_rms
+from fixtures.activations.activations import Activations, pair_differences, pooled_rms
 from fixtures.calibration import no_effect, power, template
 from fixtures.calibration.brightness import LARGEST
 from fixtures.calibration.calibrate import ROWS, calibrate
@@ -20,7 +20,6 @@ from fixtures.calibration.stand_in import (
     Captured,
     Remembered,
     capture_prompts,
-    differences,
     embeddings_of,
     one_thread,
     protocol_of,
@@ -90,7 +89,7 @@ def test_planted_units_have_the_stated_effect_and_the_others_none(tiny, planted)
     concept, placebo, loaded, chosen, transformer = planted
     edited = Remembered(loaded, loaded.embeddings, transformer)
     measured = {
-        name: differences(capture_prompts(edited, tiny, prompts, protocol_of(tiny, seed)), tiny.groups)
+        name: pair_differences(capture_prompts(edited, tiny, prompts, protocol_of(tiny, seed)), tiny.groups)
         for name, prompts, seed in (("concept", concept, 0), ("placebo", placebo, 0), ("other noise", concept, 1))
     }
     d = {name: pairs.mean(axis=0) / pairs.std(axis=0, ddof=1) for name, pairs in measured.items()}
@@ -131,7 +130,7 @@ def test_twins_of_an_edited_model_are_not_planted(tiny, planted):
     numbers = [number for numbers in chosen.values() for number in numbers]
     assert len(measured.twins) == 6
     for activations in measured.twins.values():
-        pairs = differences(activations, tiny.groups)
+        pairs = pair_differences(activations, tiny.groups)
         assert np.abs(pairs.mean(axis=0) / pairs.std(axis=0, ddof=1))[numbers].mean() < 0.4
 
 

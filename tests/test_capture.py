@@ -11,7 +11,7 @@ from PIL import Image
 import fixtures.activations.capture
 from fixtures.activations.activations import Activations, pooled_rms, split_members
 from fixtures.activations.capture import capture, capture_batches
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.models.flux2_klein.forward import count_tokens
 from fixtures.models.flux2_klein.tokens import TokenLayout

@@ -8,7 +8,7 @@ import torch
 
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.capture import capture
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.models.hooks import compiled
 from fixtures.models.loading import load_model

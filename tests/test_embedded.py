@@ -9,7 +9,7 @@ from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from safetensors.torch import load_file, save_file
 
 from fixtures.activations.capture import capture
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import read_json
 from fixtures.klein_mini import recipe

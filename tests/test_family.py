@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.capture import capture
 from fixtures.activations.images import prepare_images
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.models import quantised
 from fixtures.models.flux2_klein import klein_tiny

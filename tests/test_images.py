@@ -8,6 +8,7 @@ from PIL import Image
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.images import prepare_again, prepare_images
 from fixtures.activations.measurement import Measurement
+from fixtures.activations.presentation import present
 from fixtures.activations.store import Store
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import file_sha256
@@ -113,7 +114,7 @@ def test_both_members_of_a_pair_and_of_its_placebo_are_shown_its_reference(prepa
     )
     names = ["glass_0.reference"] * 2 + ["glass_1.reference"] * 2
     for pairs in (concept.pairs, placebo):
-        shown = measurement._present(pairs, measurement.images)
+        shown = present(concept, pairs, measurement.images)
         assert [image for _, image in shown] == [measurement.images[name] for name in names]
         assert [stimulus.image for stimulus, _ in shown] == [measurement.images[name].path for name in names]
     assert [s.prompt for s, _ in measurement.sequence] == ["a broken glass", "a glass"] * 2

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.activations.inputs import LATENTS, TEXT, match_change, measure_inputs, relative_distance
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.klein_mini.world.captions import FIXED_PROMPT
 
 PROMPTS = ("a cat sits on the mat", "a dog sits on the mat", "one two three four", "one two three four")

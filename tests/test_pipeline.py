@@ -8,8 +8,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from fixtures.activations.capture import capture
 from fixtures.activations.image_manifest import ImageRequest
 from fixtures.activations.images import _generate
+from fixtures.activations.presentation import Stimulus
 from fixtures.activations.prompts import encode_prompts
-from fixtures.activations.stimulus import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.models import loading
 from fixtures.models.description import skeleton
