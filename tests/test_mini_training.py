@@ -21,8 +21,9 @@ from fixtures.klein_mini.architecture import chat, train_tokenizer
 from fixtures.klein_mini.optimiser import MasterWeights, cosine, replayed
 from fixtures.klein_mini.pictures import CAPTION, CHANGE, COLUMNS, COPY, sample_item, seen_states, training_subjects
 from fixtures.klein_mini.recipe import HELD_OUT, SHORT_TEXT, TEXT_LENGTH, UNSEEN, UNSEEN_AFTER, Recipe
-from fixtures.klein_mini.world import SUBJECTS, captions
+from fixtures.klein_mini.world import captions
 from fixtures.klein_mini.world.scene import render, sample_scene
+from fixtures.klein_mini.world.subjects import SUBJECTS
 from fixtures.stimuli.sets import load_stimuli
 
 ROOT = Path(__file__).parents[1]
