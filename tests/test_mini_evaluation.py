@@ -8,7 +8,8 @@ import pytest
 import torch
 from diffusers import Flux2KleinPipeline
 
-from fixtures.klein_mini.card import arrow_card, model_card, percent, task_rows
+from fixtures.klein_mini.card import arrow_card, model_card
+from fixtures.klein_mini.card_tables import percent, task_rows
 from fixtures.klein_mini.evaluate import (
     MODEL,
     STEPS,
