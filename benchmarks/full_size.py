@@ -82,7 +82,7 @@ def forward_operations(transformer, tokens: int) -> float:
 @torch.inference_mode()
 def measure(model: Model, folder: Path, n_stimuli: int, n_images: int) -> dict[str, float]:
     """Seconds per stimulus (or image) of everything in the table."""
-    pipeline, protocol, transformer = model.pipeline, model.protocol, model.pipeline.transformer
+    loaded, protocol, transformer = model.loaded, model.protocol, model.loaded.transformer
     size = protocol.batch_size
     shown, told = stimuli(folder, n_stimuli, protocol)
     found = {}
@@ -100,13 +100,13 @@ def measure(model: Model, folder: Path, n_stimuli: int, n_images: int) -> dict[s
 
     found["hooked forward, image pairs"] = seconds(hooked, 6) / size
     pixels = torch.rand(size, 3, protocol.resolution, protocol.resolution) * 2 - 1
-    found["VAE encode"] = seconds(lambda: image_latents(pipeline, pixels), 6) / size
+    found["VAE encode"] = seconds(lambda: image_latents(loaded.pipeline, pixels), 6) / size
     keys = [stimulus.reference for stimulus in shown]
-    found["VAE encode, reading the images"] = seconds(lambda: encode_images(pipeline, keys, protocol)) / n_stimuli
+    found["VAE encode, reading the images"] = seconds(lambda: encode_images(loaded, keys, protocol)) / n_stimuli
 
     def text():
-        pipeline.text_embeddings.clear()
-        encode_prompts(pipeline, [stimulus.prompt for stimulus in told], protocol)
+        loaded.text_embeddings.clear()
+        encode_prompts(loaded, [stimulus.prompt for stimulus in told], protocol)
 
     found["text encode"] = seconds(text) / n_stimuli
     found |= captures(model, shown, told)
@@ -126,7 +126,7 @@ def captures(model: Model, shown: list[Stimulus], told: list[Stimulus], way: str
     """Seconds per stimulus of capture, from files and texts to numbers on the CPU."""
 
     def captured(chosen: list[Stimulus]) -> None:
-        model.pipeline.text_embeddings.clear()  # each capture encodes its prompts
+        model.loaded.text_embeddings.clear()  # each capture encodes its prompts
         capture(model.loaded, model.sites, chosen, model.protocol)
 
     return {
@@ -165,7 +165,7 @@ def compiled(model: Model, folder: Path, n_stimuli: int) -> tuple[dict[str, floa
     """Seconds as in `measure` with compiled blocks, and what `repeats` says of them. The model stays compiled."""
     transformer, size, found = model.pipeline.transformer, model.protocol.batch_size, {}
     plain = few(model, folder)
-    compile_blocks(transformer)
+    compile_blocks(model.source.family, transformer)
     for name in ("image", "prompt"):
         inputs = bare_inputs(model, name == "image")
         found[f"compilation, {name} pairs (in all)"] = timed(lambda inputs=inputs: transformer(**inputs))
@@ -198,8 +198,8 @@ def generation(model: Model, n_images: int) -> dict[str, float]:
     requests = [ImageRequest(str(number), prompt, number) for number, prompt in enumerate(prompts)]
 
     def ours():
-        texts = encode_prompts(pipeline, [*prompts, ""], protocol)
-        generate(lambda: pipeline, requests, texts, protocol, lambda batch, encoded: None)
+        texts = encode_prompts(model.loaded, [*prompts, ""], protocol)
+        generate(lambda: model.loaded, requests, texts, protocol, lambda batch, encoded: None)
 
     def theirs(size: int):
         for start in range(0, n_images, size):
