@@ -1,13 +1,18 @@
-"""Shared by the project's own tests: one klein-tiny, built and loaded once."""
+"""Shared by the project's own tests: one klein-tiny, built and loaded once, and toy projects that run on it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from toy_project import CONTROL, PLACEBO, PROBE, STIMULI, pairs, write
 
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings
+from fixtures.statistics.held_out import held_out_selection
+from fixtures.statistics.sign_flips import sign_flip_null
+from fixtures.statistics.split_half_null import split_half_null
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,3 +47,40 @@ def photos(tmp_path) -> list[Path]:
         files.append(tmp_path / f"photo{index}.png")
         Image.fromarray(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(files[-1])
     return files
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    """Import and compile all of numba that a run needs: pytester forgets what its tests import, and numba can be
+    imported only once."""
+    differences = np.random.default_rng(0).normal(size=(8, 20))
+    sign_flip_null(differences, (3.0,), method="exact", permutations=200, seed=0)
+    split_half_null(differences, seed=0)
+    held_out_selection(differences, seed=0)
+
+
+@pytest.fixture
+def project(pytester, compiled, cache, monkeypatch):
+    """A toy project with ten prompt pairs; every member of a pair differs a lot, so units respond."""
+    for variable in [name for name in os.environ if name.startswith("PROBES_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("PROBES_STORE", str(cache))
+    monkeypatch.setenv("PROBES_MODEL", "klein-tiny")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makeconftest('pytest_plugins = ["fixtures.session.plugin"]')
+    pytester.makeini("[pytest]\nrender_collapsed = none\ninitial_sort = original\n")
+    write(pytester, "stimuli/toy.toml", STIMULI + pairs(10))
+    write(pytester, "probes/test_toy.py", PROBE)
+    return pytester
+
+
+@pytest.fixture
+def ladder(project):
+    """The toy project with controls: a constant change of wording, and a placebo that is another of the same kind."""
+    write(project, "probes/test_toy.py", PROBE + CONTROL)
+    placebo = "".join(
+        PLACEBO.format(number=n, a=f"a dog runs in the park {n}", b=f"four different short words on painting {n}")
+        for n in range(10)
+    )
+    write(project, "stimuli/toy.toml", STIMULI + pairs(10) + placebo)
+    return project

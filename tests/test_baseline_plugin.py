@@ -4,7 +4,7 @@ import json
 
 import pytest
 from lora_factory import save_lora
-from test_plugin import PLACEBO, PROBE, STIMULI, compiled, pairs, project, results, run, write  # noqa: F401
+from toy_project import PROBE, STIMULI, pairs, results, run, write
 
 import fixtures.activations.measurement
 from fixtures.baseline.document import load_baseline, tensor_file
@@ -15,7 +15,7 @@ EXACT = PROBE.replace("margin=47", "margin=1.01")  # both claims supported, so t
 
 
 @pytest.fixture
-def saved(project):  # noqa: F811
+def saved(project):
     """A project with its baseline."""
     write(project, "probes/test_toy.py", EXACT)
     run(project, "--save-baseline", "then.json").assert_outcomes(passed=2)
@@ -27,15 +27,15 @@ def lora(tiny, tmp_path_factory):
     return save_lora(tiny.pipeline.transformer, tmp_path_factory.mktemp("lora") / "update", size=1.0)
 
 
-def then(project):  # noqa: F811
+def then(project):
     return load_baseline(project.path / "then.json")
 
 
-def change(project, folder="reports/latest"):  # noqa: F811
+def change(project, folder="reports/latest"):
     return results(project, folder)["hypotheses"][0]["change"]
 
 
-def last(project):  # noqa: F811
+def last(project):
     return max((project.path / "reports").glob("2*"))
 
 
@@ -54,7 +54,7 @@ def test_saving_keeps_the_run_and_what_other_noise_gives(saved, tmp_path):
     assert (saved.path / "then.json").stat().st_size < 10_000
 
 
-def test_saving_changes_neither_pass_nor_fail_nor_results(project):  # noqa: F811
+def test_saving_changes_neither_pass_nor_fail_nor_results(project):
     plain = run(project, "--controls", "none")
     kept = run(project, "--controls", "none", "--save-baseline", "then.json", "--baseline-seeds", "3")
     assert plain.parseoutcomes() == {**kept.parseoutcomes()} and plain.ret == kept.ret
@@ -101,7 +101,7 @@ def test_the_gate_says_whether_a_change_fails(saved, lora):
         assert outcome.ret == code and change(saved, last(saved))["verdict"] == "changed", gate
 
 
-def test_the_gate_says_whether_a_refutation_fails(project):  # noqa: F811
+def test_the_gate_says_whether_a_refutation_fails(project):
     run(project, "--save-baseline", "then.json", "--baseline-seeds", "3")
     for gate, code in (("claims", 1), ("none", 0), ("baseline", 0), ("both", 1), (None, 1)):
         outcome = run(project, "--baseline", "then.json", *(("--gate", gate) if gate else ()))
@@ -182,7 +182,7 @@ def test_a_damaged_baseline_is_a_usage_error(saved, option):
         (("--baseline-seeds", "2"), "*--baseline-seeds: '2' is not valid; expected a whole number from 3*"),
     ],
 )
-def test_bad_options_are_usage_errors(project, arguments, message):  # noqa: F811
+def test_bad_options_are_usage_errors(project, arguments, message):
     outcome = run(project, *arguments)
     assert outcome.ret == pytest.ExitCode.USAGE_ERROR
     outcome.stderr.fnmatch_lines([message])
@@ -190,13 +190,13 @@ def test_bad_options_are_usage_errors(project, arguments, message):  # noqa: F81
 
 
 @pytest.mark.parametrize("text", ["none.safetensors", "none.safetensors:0.5", "none:x"])
-def test_a_lora_that_is_not_there_is_one_clear_error(project, text):  # noqa: F811
+def test_a_lora_that_is_not_there_is_one_clear_error(project, text):
     outcome = run(project, "--lora", text)
     outcome.assert_outcomes(errors=1, skipped=1)
     outcome.stdout.fnmatch_lines([f"*--lora {text}: no such file*" if "x" not in text[-1] else "*'x' after the colon*"])
 
 
-def test_noise_that_cannot_be_captured_leaves_the_run_alone(project, monkeypatch):  # noqa: F811
+def test_noise_that_cannot_be_captured_leaves_the_run_alone(project, monkeypatch):
     from fixtures.common.errors import ProbeError
 
     def fail(*arguments):
@@ -222,7 +222,7 @@ def test_one_comparison_by_name_is_run_again(saved):
     assert change(saved, last(saved))["verdict"] == "unchanged"
 
 
-def test_under_xdist_saving_and_comparing_lose_nothing(project, lora):  # noqa: F811
+def test_under_xdist_saving_and_comparing_lose_nothing(project, lora):
     write(project, "probes/test_toy.py", EXACT)
     arguments = ("-p", "no:cacheprovider", "-n", "2", "probes")
     project.runpytest_subprocess(*arguments, "--save-baseline", "then.json").assert_outcomes(passed=2)

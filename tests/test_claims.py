@@ -23,7 +23,7 @@ def test_supported_means_margin_times_the_99th_percentile(observed, p99, margin)
     assert verdict.supported == (1000 * observed >= round(1000 * margin) * max(p99, 1))
     decidable = round(1000 * margin) * max(p99, 1) <= 1000 * 16320
     assert verdict.outcome == (("supported" if verdict.supported else "refuted") if decidable else "inconclusive")
-    assert verdict.record["ratio"] == observed / max(p99, 1)
+    assert verdict.figures["ratio"] == observed / max(p99, 1)
 
 
 def test_the_message_gives_every_figure():
@@ -51,7 +51,7 @@ def test_split_half_compares_the_median(r, required):
 
 def test_split_half_gives_its_p():
     verdict = SplitHalf(0.3).judge(evidence(1, 1))
-    assert verdict.record["p"] == 0.004 and str(verdict).endswith("required 0.3, p = 0.004 under sign flips")
+    assert verdict.p == 0.004 and str(verdict).endswith("required 0.3, p = 0.004 under sign flips")
 
 
 def test_an_undefined_split_half_is_inconclusive():
@@ -81,7 +81,7 @@ def test_a_hypothesis_declares_known_controls_or_says_so():
 def test_a_share_is_of_all_units(observed, required):
     verdict = Share(3.0, required).judge(evidence(observed, 50))
     assert verdict.supported == (1000 * observed >= round(1000 * required) * 16320)
-    assert verdict.record["required"] == required * 16320
+    assert verdict.figures["required"] == required * 16320
 
 
 @pytest.mark.parametrize(("threshold", "required"), [(0, 0.5), (3, 0), (3, 1.1)])

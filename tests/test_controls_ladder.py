@@ -1,8 +1,12 @@
 """From verdicts to words: one rule."""
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fixtures.claims import controls
+from fixtures.claims.controls.rungs import needs
 from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS, null_verdict, rung, statement
 
 OUTCOMES = ("passed", "failed", "not evaluated")
@@ -25,6 +29,14 @@ def test_the_ladder_has_eight_rungs_in_order():
     assert rung("placebo").number == 3 and len(set(CONTROLS)) == 7
     assert all(step.word and step.question.endswith("?") and step.passing and step.failing for step in LADDER)
     assert all(limit.endswith(".") for limit in LIMITS)
+
+
+def test_every_rung_but_the_null_has_a_module_that_decides_it_and_says_what_it_needs():
+    assert [step.id for step in LADDER if not step.module] == ["null"]
+    modules = {file.stem for file in Path(controls.__file__).parent.glob("*.py") if "NEEDS" in file.read_text()}
+    assert modules - {"rungs"} == {step.module for step in LADDER[1:]}
+    assert needs(["familywise", "held_out"]) == set() and needs(["placebo", "input"]) == {"placebo", "inputs"}
+    assert needs(CONTROLS) == {"placebo", "inputs", "twins", "other noise", "image confounds"}
 
 
 def test_only_all_eight_rungs_represent():

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from fixtures.activations.activations import Activations, pooled_rms, split_members
-from fixtures.claims.evidence import compare, evaluate
+from fixtures.claims.evidence import evaluate, subset_counts
 from fixtures.models.description import skeleton
 from fixtures.results.unit_table import FIGURES, PLACE, unit_table
 from fixtures.statistics.null_plan import NullPlan
@@ -154,7 +154,7 @@ def test_three_pairs_have_no_split_half(tiny, activations):
 
 
 def test_a_comparison_on_all_pairs_repeats_the_claim_s_counts(tiny, activations, evaluated):
-    rows = compare(activations, tiny.groups, list(range(N_PAIRS)), NullPlan())
+    rows = subset_counts(activations, tiny.groups, list(range(N_PAIRS)), NullPlan())
     own = [
         (count["threshold"], count["observed"], count["null"]["p99"], count["null"]["max"], count["p"])
         for count in evaluated[0]["counts"]
@@ -167,11 +167,11 @@ def test_a_comparison_on_some_pairs_is_the_evidence_of_those_pairs_alone(tiny, a
     rows = [row for pair in chosen for row in (2 * pair, 2 * pair + 1)]
     alone = Activations(activations.mean_square[rows], activations.token_counts[rows])
     expected = evaluate(alone, tiny.groups, tiny.heads, NullPlan())[0]["counts"]
-    found = compare(activations, tiny.groups, chosen, NullPlan())
+    found = subset_counts(activations, tiny.groups, chosen, NullPlan())
     assert [(row["observed"], row["p"]) for row in found] == [(count["observed"], count["p"]) for count in expected]
     assert found[0]["observed"] > 0
 
 
 @pytest.mark.parametrize("chosen", [[], [4]])
 def test_fewer_than_two_pairs_are_not_compared(tiny, activations, chosen):
-    assert compare(activations, tiny.groups, chosen, NullPlan()) == []
+    assert subset_counts(activations, tiny.groups, chosen, NullPlan()) == []

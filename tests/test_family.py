@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import Flux2Transformer2DModel
+from hooked_call import PROMPTS, hooked_pipeline_call
 from lora_factory import save_lora
 from safetensors.torch import load_file, save_file
-from test_capture import PROMPTS, hooked_pipeline_call
 
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.capture import capture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import Flux2Transformer2DModel
-from test_plugin import PROBE, STIMULI, compiled, pairs, project, write  # noqa: F401 (fixtures)
+from toy_project import PROBE, STIMULI, pairs, run, write
 
 from fixtures.claims.axes import axis_record, share_differences
 from fixtures.claims.hypothesis import Hypothesis
@@ -45,7 +45,7 @@ def wide(tiny, tmp_path_factory):
 
 
 @pytest.fixture
-def order(project, wide, monkeypatch):  # noqa: F811
+def order(project, wide, monkeypatch):
     """Two sets whose members differ a lot, one whose members differ in a number, and a claim about the three."""
     monkeypatch.setenv("PROBES_MODEL", str(wide))
     monkeypatch.setenv("PROBES_RESOLUTION", "64")
@@ -60,20 +60,16 @@ def order(project, wide, monkeypatch):  # noqa: F811
     return project
 
 
-def run(project, *arguments, probes="probes"):  # noqa: F811
-    return project.runpytest_inprocess("-p", "no:cacheprovider", probes, *arguments)
-
-
-def results(project):  # noqa: F811
+def results(project):
     folder = max((project.path / "reports").glob("2*"))
     return json.loads((folder / "results.json").read_text())
 
 
-def entry(project):  # noqa: F811
+def entry(project):
     return next(hypothesis for hypothesis in results(project)["hypotheses"] if hypothesis["id"] == "order")
 
 
-def files(project, pattern):  # noqa: F811
+def files(project, pattern):
     return {file.name for file in max((project.path / "reports").glob("2*")).glob(pattern)}
 
 

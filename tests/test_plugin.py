@@ -8,19 +8,16 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from statsmodels.stats.multitest import multipletests
+from toy_project import CONTROL, PROBE, STIMULI, claims, controls, pairs, results, run, write
 
 import fixtures.session.run
 from fixtures.claims.ladder import CONTROLS
 from fixtures.common.errors import ProbeError
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings
-from fixtures.statistics.held_out import held_out_selection
-from fixtures.statistics.sign_flips import sign_flip_null
-from fixtures.statistics.split_half_null import split_half_null
 from fixtures.stimuli.checker.check import check_stimuli
 from fixtures.stimuli.checker.vocabulary import checkpoint_vocabulary
 from fixtures.stimuli.sets import load_stimuli
@@ -28,77 +25,6 @@ from fixtures.stimuli.sets import load_stimuli
 pytest_plugins = "pytester"
 
 ROOT = Path(__file__).parents[1]
-STIMULI = """hypothesis = "toy"
-presentation = "prompt_pairs"
-a = "left"
-b = "right"
-"""
-PAIR = '[[pairs]]\nid = "p{number}"\ncategory = "c"\na = "{a}"\nb = "{b}"\n'
-PROBE = """
-import pytest
-from fixtures.claims import Exceedance, Hypothesis, SplitHalf
-
-HYPOTHESIS = Hypothesis(id="toy", title="Toy", sentence="s", contrast="left minus right", positive="left")
-
-
-@pytest.mark.claim(Exceedance(threshold=3.0, margin=1.01))
-def test_supported(verdict):
-    assert verdict.supported, verdict
-
-
-@pytest.mark.claim(Exceedance(threshold=5.0, margin=47))
-def test_refuted(verdict):
-    assert verdict.supported, verdict
-"""
-
-
-def pairs(count, a="a cat sits on the mat {number}", b="seven unrelated long words about machinery {number}"):
-    return "".join(
-        PAIR.format(number=number, a=a.format(number=number), b=b.format(number=number)) for number in range(count)
-    )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled():
-    """Import and compile all of numba that a run needs: pytester forgets what its tests import, and numba can be
-    imported only once."""
-    differences = np.random.default_rng(0).normal(size=(8, 20))
-    sign_flip_null(differences, (3.0,), method="exact", permutations=200, seed=0)
-    split_half_null(differences, seed=0)
-    held_out_selection(differences, seed=0)
-
-
-@pytest.fixture
-def project(pytester, cache, monkeypatch):
-    """A toy project with ten prompt pairs; every member of a pair differs a lot, so units respond."""
-    for variable in [name for name in os.environ if name.startswith("PROBES_")]:
-        monkeypatch.delenv(variable)
-    monkeypatch.setenv("PROBES_STORE", str(cache))
-    monkeypatch.setenv("PROBES_MODEL", "klein-tiny")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    pytester.makeconftest('pytest_plugins = ["fixtures.session.plugin"]')
-    pytester.makeini("[pytest]\nrender_collapsed = none\ninitial_sort = original\n")
-    write(pytester, "stimuli/toy.toml", STIMULI + pairs(10))
-    write(pytester, "probes/test_toy.py", PROBE)
-    return pytester
-
-
-def write(pytester, name, text):
-    file = pytester.path / name
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(text)
-
-
-def run(project, *arguments, probes="probes"):
-    return project.runpytest_inprocess("-p", "no:cacheprovider", probes, *arguments)
-
-
-def results(project, folder="reports/latest"):
-    return json.loads((project.path / folder / "results.json").read_text())
-
-
-def claims(project, folder="reports/latest"):
-    return {claim["test"].split("::")[1]: claim for claim in results(project, folder)["hypotheses"][0]["claims"]}
 
 
 def test_supported_passes_and_refuted_fails_with_its_figures(project):
@@ -107,30 +33,6 @@ def test_supported_passes_and_refuted_fails_with_its_figures(project):
     outcome.stdout.re_match_lines([r".*refuted: \d+ units at \|t\| > 5, null p99 \d+, ratio .*, margin 47 .* p = .*"])
     decided = claims(project)
     assert decided["test_supported"]["verdict"] == "supported" and decided["test_refuted"]["verdict"] == "refuted"
-
-
-CONTROL = """
-
-def test_control(control):
-    assert control.passed, control
-"""
-PLACEBO = PAIR.replace("[[pairs]]", "[[placebo]]").replace('"p{number}"', '"q{number}"')
-
-
-@pytest.fixture
-def ladder(project):
-    """The toy project with controls: a constant change of wording, and a placebo that is another of the same kind."""
-    write(project, "probes/test_toy.py", PROBE + CONTROL)
-    placebo = "".join(
-        PLACEBO.format(number=n, a=f"a dog runs in the park {n}", b=f"four different short words on painting {n}")
-        for n in range(10)
-    )
-    write(project, "stimuli/toy.toml", STIMULI + pairs(10) + placebo)
-    return project
-
-
-def controls(project, folder="reports/latest"):
-    return {control["id"]: control for control in results(project, folder)["hypotheses"][0]["controls"]}
 
 
 def test_every_control_is_a_test_with_its_verdict_and_evidence(ladder):

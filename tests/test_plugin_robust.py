@@ -10,8 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from test_plugin import PROBE, STIMULI, claims, compiled, pairs, project, results, run, write  # noqa: F401
-from test_plugin_workers import IMAGES, entries, folder
+from toy_project import IMAGES, PROBE, STIMULI, claims, entries, folder, pairs, results, run, write
 
 from fixtures.activations.inventory import FORMAT
 from fixtures.common.files import read_json, sha256_of
@@ -26,7 +25,7 @@ def store(tmp_path):
     return tmp_path / "store"
 
 
-def second(project):  # noqa: F811
+def second(project):
     """A second hypothesis, whose file comes after the first one's."""
     write(project, "probes/test_zother.py", PROBE.replace('"toy"', '"zother"'))
     text = (STIMULI + pairs(10, b="other words about a long journey {number}")).replace('"toy"', '"zother"')
@@ -54,7 +53,7 @@ pytest_plugins = ["fixtures.session.plugin"]
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")])
-def test_a_terminated_run_keeps_what_was_captured_and_decided(project, store, workers):  # noqa: F811
+def test_a_terminated_run_keeps_what_was_captured_and_decided(project, store, workers):
     second(project)
     project.makeconftest(WAITING)
     started = subprocess.Popen(
@@ -104,7 +103,7 @@ def parts(place):
     return [file.name for file in Path(place).rglob("*.part")]
 
 
-def test_a_full_disk_under_the_store_loses_nothing_that_is_there(project, store, monkeypatch):  # noqa: F811
+def test_a_full_disk_under_the_store_loses_nothing_that_is_there(project, store, monkeypatch):
     second(project)
     with monkeypatch.context() as patched:
         disk_full(patched, f"{store}/activations/*", after=5)
@@ -124,7 +123,7 @@ def test_a_full_disk_under_the_store_loses_nothing_that_is_there(project, store,
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "json"])
-def test_a_full_disk_under_a_refresh_leaves_the_old_entries(project, store, monkeypatch, kind):  # noqa: F811
+def test_a_full_disk_under_a_refresh_leaves_the_old_entries(project, store, monkeypatch, kind):
     run(project, "--store", str(store))
     before = results(project)["hypotheses"][0]["counts"]
     with monkeypatch.context() as patched:
@@ -137,7 +136,7 @@ def test_a_full_disk_under_a_refresh_leaves_the_old_entries(project, store, monk
 
 
 @pytest.mark.parametrize("name", ["report.html", "results.json", "summary.md", "toy.units.csv.gz", "cards/toy.md"])
-def test_a_full_disk_under_the_report_leaves_no_half_of_a_file(project, monkeypatch, name):  # noqa: F811
+def test_a_full_disk_under_the_report_leaves_no_half_of_a_file(project, monkeypatch, name):
     run(project)
     whole = folder(project)
     before = {file.name: file.read_bytes() for file in whole.iterdir() if file.is_file()}
@@ -153,7 +152,7 @@ def test_a_full_disk_under_the_report_leaves_no_half_of_a_file(project, monkeypa
     assert {file.name: file.read_bytes() for file in whole.iterdir() if file.is_file()} == before
 
 
-def test_a_run_whose_report_alone_cannot_be_written_is_no_success(project, monkeypatch):  # noqa: F811
+def test_a_run_whose_report_alone_cannot_be_written_is_no_success(project, monkeypatch):
     write(project, "probes/test_toy.py", PROBE.replace("margin=47", "margin=1.01"))
     disk_full(monkeypatch, "*/reports/*/report.html")
     outcome = run(project)
@@ -161,7 +160,7 @@ def test_a_run_whose_report_alone_cannot_be_written_is_no_success(project, monke
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED
 
 
-def test_a_disk_that_is_full_at_the_start_is_a_usage_error(project, monkeypatch):  # noqa: F811
+def test_a_disk_that_is_full_at_the_start_is_a_usage_error(project, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
@@ -173,7 +172,7 @@ def test_a_disk_that_is_full_at_the_start_is_a_usage_error(project, monkeypatch)
 
 
 @pytest.fixture
-def drawn(project):  # noqa: F811
+def drawn(project):
     """The toy project with images that the model draws."""
     write(project, "stimuli/toy.toml", IMAGES.replace('placebo = ["seed", "brightness"]\n', "") + pairs(9))
     return project
@@ -283,7 +282,7 @@ def test_two_runs_at_once_on_one_store_compute_each_entry_once(drawn, store):
     ],
 )
 @pytest.mark.parametrize("option", ["--baseline", "--save-baseline"])
-def test_a_baseline_of_another_time_is_refused_in_words(project, option, schema, message):  # noqa: F811
+def test_a_baseline_of_another_time_is_refused_in_words(project, option, schema, message):
     """Whole by its own hash, so that nothing but the schema speaks against it; with fields nobody knows yet."""
     data = {"schema": schema, "unknown": {"a": 1}, "hypotheses": []}
     data = data if schema is not None else {"unknown": 1}
@@ -296,14 +295,14 @@ def test_a_baseline_of_another_time_is_refused_in_words(project, option, schema,
 
 @pytest.mark.parametrize("schema", [0, 1, 2])
 @pytest.mark.parametrize("option", ["--baseline", "--save-baseline"])
-def test_results_json_is_no_baseline_whatever_its_schema(project, option, schema):  # noqa: F811
+def test_results_json_is_no_baseline_whatever_its_schema(project, option, schema):
     (project.path / "old.json").write_text(json.dumps({"schema": schema, "run": {"id": "x"}, "hypotheses": []}))
     outcome = run(project, option, "old.json")
     assert outcome.ret == pytest.ExitCode.USAGE_ERROR
     outcome.stderr.fnmatch_lines(["ERROR: *old.json: the results.json of a run. Expected a baseline that --save-base*"])
 
 
-def test_a_store_of_another_format_is_named_and_left_alone(project, store):  # noqa: F811
+def test_a_store_of_another_format_is_named_and_left_alone(project, store):
     run(project, "--store", str(store), "--capture-only")
     (record,) = (file for file in (store / "models").glob("*.json") if "format" in read_json(file))
     newer = read_json(record) | {"format": FORMAT + 1}

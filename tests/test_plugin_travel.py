@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
-from test_plugin import CONTROL, PROBE, compiled, ladder, project, results, run, write  # noqa: F401 (fixtures)
+from toy_project import PROBE, results, run, write
 
 from fixtures.report.cards.publish import publish
 
@@ -40,14 +40,14 @@ def check_properties(found, data):
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_junit_holds_the_figures_of_every_claim_and_control(ladder, workers):  # noqa: F811
+def test_junit_holds_the_figures_of_every_claim_and_control(ladder, workers):
     file = ladder.path / "junit.xml"
     arguments = ("--controls", "placebo,held_out", "--junitxml", str(file))
     ladder.runpytest_subprocess("-p", "no:cacheprovider", *workers, "probes", *arguments)
     check_properties(properties(file), results(ladder))
 
 
-def test_junit_says_why_a_claim_was_not_evaluated(project):  # noqa: F811
+def test_junit_says_why_a_claim_was_not_evaluated(project):
     file = project.path / "junit.xml"
     run(project, "--model", "no-such-model", "--junitxml", str(file))
     written = properties(file)["test_supported"]
@@ -55,14 +55,14 @@ def test_junit_says_why_a_claim_was_not_evaluated(project):  # noqa: F811
     assert "observed" not in written and "model" not in written
 
 
-def test_other_tests_have_no_properties(project):  # noqa: F811
+def test_other_tests_have_no_properties(project):
     file = project.path / "junit.xml"
     write(project, "probes/test_toy.py", PROBE + "\n\ndef test_plain():\n    assert True\n")
     run(project, "--junitxml", str(file))
     assert properties(file)["test_plain"] == {}
 
 
-def test_the_run_folder_holds_what_is_published_of_it(project, tmp_path):  # noqa: F811
+def test_the_run_folder_holds_what_is_published_of_it(project, tmp_path):
     run(project)
     folder = project.path / "reports/latest"
     publish(tmp_path, json.loads((folder / "results.json").read_text()))

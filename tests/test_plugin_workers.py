@@ -6,40 +6,22 @@ import shutil
 
 import pytest
 from lora_factory import save_lora
-from test_plugin import PROBE, STIMULI, claims, compiled, pairs, project, results, run, write  # noqa: F401 (fixtures)
+from toy_project import CONTROL, IMAGES, PROBE, STIMULI, claims, entries, folder, pairs, results, run, write
 
 import fixtures.models.loading
 
 pytest_plugins = "pytester"
 
-CONTROL = """
-
-def test_control(control):
-    assert control.passed, control
-"""
-IMAGES = """hypothesis = "toy"
-presentation = "image_pairs"
-prompt = "Describe."
-image_seed = 3
-a = "left"
-b = "right"
-placebo = ["seed", "brightness"]
-"""
-
 
 @pytest.fixture
-def whole(project):  # noqa: F811
+def whole(project):
     """The toy project with images, a placebo and all controls."""
     write(project, "stimuli/toy.toml", IMAGES + pairs(9))
     write(project, "probes/test_toy.py", PROBE + CONTROL)
     return project
 
 
-def entries(folder):
-    return sorted(file.name for file in folder.glob("activations/*/*.safetensors"))
-
-
-def figures(project):  # noqa: F811
+def figures(project):
     """What a run decided, without where and when."""
     (hypothesis,) = results(project)["hypotheses"]
     decided = {claim["test"]: (claim["verdict"], claim["observed"], claim["p"]) for claim in hypothesis["claims"]}
@@ -75,7 +57,7 @@ def test_a_share_that_finds_images_missing_says_so(whole, tmp_path):
     assert outcome.ret == 0
 
 
-def test_a_launcher_gives_the_share(project, tmp_path, monkeypatch):  # noqa: F811
+def test_a_launcher_gives_the_share(project, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     seen = []
     for rank in "01":
@@ -85,13 +67,13 @@ def test_a_launcher_gives_the_share(project, tmp_path, monkeypatch):  # noqa: F8
     assert 0 < seen[0] < seen[1]
 
 
-def test_an_empty_store_says_what_there_is(project, tmp_path):  # noqa: F811
+def test_an_empty_store_says_what_there_is(project, tmp_path):
     outcome = run(project, "--store", str(tmp_path / "store"), "--store-only")
     outcome.stdout.fnmatch_lines(["*--store-only: no captures of klein-tiny in *. There are: none.*"])
     assert {claim["verdict"] for claim in claims(project, folder(project)).values()} == {"not evaluated"}
 
 
-def test_a_store_of_two_protocols_asks_which(project, tmp_path):  # noqa: F811
+def test_a_store_of_two_protocols_asks_which(project, tmp_path):
     store = ("--store", str(tmp_path / "store"))
     for seed in "12":
         run(project, *store, "--capture-only", "--seed", seed)
@@ -102,7 +84,7 @@ def test_a_store_of_two_protocols_asks_which(project, tmp_path):  # noqa: F811
     chosen.stdout.fnmatch_lines(["--store-only: klein-tiny, device cpu, * seed 2, *"])
 
 
-def test_a_store_tells_compiled_blocks_from_plain_ones(project, tmp_path, monkeypatch):  # noqa: F811
+def test_a_store_tells_compiled_blocks_from_plain_ones(project, tmp_path, monkeypatch):
     store = ("--store", str(tmp_path / "store"))
     run(project, *store, "--capture-only")
     plain = run(project, *store, "--store-only", "--compile")
@@ -117,7 +99,7 @@ def test_a_store_tells_compiled_blocks_from_plain_ones(project, tmp_path, monkey
         assert results(project)["protocol"]["compiled"] is bool(arguments)
 
 
-def test_a_store_tells_a_model_with_a_lora_from_one_without(project, tmp_path, tiny):  # noqa: F811
+def test_a_store_tells_a_model_with_a_lora_from_one_without(project, tmp_path, tiny):
     store, lora = ("--store", str(tmp_path / "store")), str(save_lora(tiny.pipeline.transformer, tmp_path / "update"))
     run(project, *store, "--capture-only")
     missing = run(project, *store, "--store-only", "--lora", lora)
@@ -132,7 +114,7 @@ def test_a_store_tells_a_model_with_a_lora_from_one_without(project, tmp_path, t
     assert results(project)["model"]["base"] is None
 
 
-def test_what_was_not_captured_is_not_evaluated(project, tmp_path):  # noqa: F811
+def test_what_was_not_captured_is_not_evaluated(project, tmp_path):
     store = ("--store", str(tmp_path / "store"))
     write(project, "probes/test_toy.py", PROBE + CONTROL)
     run(project, *store, "--capture-only", "--controls", "none")
@@ -152,13 +134,13 @@ def test_what_was_not_captured_is_not_evaluated(project, tmp_path):  # noqa: F81
         (("--capture-only", "-n", "2"), "not by -n"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(project, arguments, message):  # noqa: F811
+def test_options_that_do_not_go_together_are_refused(project, arguments, message):
     outcome = project.runpytest_subprocess("-p", "no:cacheprovider", *arguments, "probes")
     assert outcome.ret == pytest.ExitCode.USAGE_ERROR
     outcome.stderr.fnmatch_lines([f"*{message}*"])
 
 
-def test_capture_only_fails_where_nothing_can_be_captured(project, tmp_path):  # noqa: F811
+def test_capture_only_fails_where_nothing_can_be_captured(project, tmp_path):
     write(project, "stimuli/toy.toml", STIMULI)
     outcome = run(project, "--store", str(tmp_path / "store"), "--capture-only")
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED
@@ -181,7 +163,7 @@ pytest_plugins = ["fixtures.session.plugin"]
 """
 
 
-def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path):  # noqa: F811
+def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path):
     run(project)
     size = results(project)["protocol"]["batch_size"]
     assert results(project)["model"]["batch_size_halved_from"] is None
@@ -206,7 +188,7 @@ pytest_plugins = ["fixtures.session.plugin"]
 """
 
 
-def test_a_worker_that_dies_leaves_its_claims_not_evaluated(project):  # noqa: F811
+def test_a_worker_that_dies_leaves_its_claims_not_evaluated(project):
     project.makeconftest(DYING)
     outcome = project.runpytest_subprocess("-p", "no:cacheprovider", "-n", "1", "--max-worker-restart", "0", "probes")
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED
@@ -218,12 +200,7 @@ def test_a_worker_that_dies_leaves_its_claims_not_evaluated(project):  # noqa: F
     assert "crashed" in html and "its test did not run" in html
 
 
-def folder(project):  # noqa: F811
-    """The newest run, complete or not."""
-    return max((project.path / "reports").glob("2*"))
-
-
-def test_two_workers_capture_each_segment_once(project, tmp_path):  # noqa: F811
+def test_two_workers_capture_each_segment_once(project, tmp_path):
     write(project, "stimuli/toy.toml", STIMULI + pairs(40))
     store = tmp_path / "store"
     outcome = project.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2", "--store", str(store), "probes")

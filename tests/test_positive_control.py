@@ -47,12 +47,12 @@ def test_a_model_that_was_taught_the_arrow_of_time_climbs_to_where_darkening_doe
     evidence = record(measured, measured.activations)
     claims = probe()[1]
     assert [claim.judge(evidence).outcome for claim in claims] == ["supported", "supported"]
-    assert claims[0].judge(evidence).record["p"] < 1e-4
+    assert claims[0].judge(evidence).p < 1e-4
     assert all(isinstance(claim, Exceedance) for claim in claims)
     case = Case(measured, evidence, claims, probe()[0].thresholds, PLAN)
-    outcomes = {name: evaluate_control(name, case) for name in probe()[0].controls}
-    assert [name for name, outcome in outcomes.items() if not outcome.passed] == ["placebo"], outcomes
-    sets = {row["name"]: row["beaten"] for row in outcomes["placebo"].evidence["sets"]}
+    verdicts = {name: evaluate_control(name, case) for name in probe()[0].controls}
+    assert [name for name, verdict in verdicts.items() if not verdict.passed] == ["placebo"], verdicts
+    sets = {row["name"]: row["beaten"] for row in verdicts["placebo"].figures["sets"]}
     assert sets == {"brightness": False, "scale": True, "crop": True, "mirror": True}
 
 

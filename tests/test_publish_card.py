@@ -6,10 +6,9 @@ import shlex
 from itertools import groupby
 
 import pytest
+from hostile import PAYLOADS, attacked
 from huggingface_hub import ModelCard
-from report_factory import make_results
-from test_publish_model_index import klein
-from test_report_hostile import PAYLOADS, attacked
+from report_factory import klein, make_results
 
 from fixtures.claims.ladder import LADDER, LIMITS
 from fixtures.report.cards.card import card

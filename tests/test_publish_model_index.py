@@ -1,17 +1,15 @@
 """model_index.yaml read back as the Hub's own client reads it."""
 
-import copy
 import json
 
 import pytest
 import yaml
+from hostile import PAYLOADS, attacked
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
-from report_factory import make_results
-from test_report_hostile import PAYLOADS, attacked
+from report_factory import klein, make_results
 
 from fixtures.claims.ladder import LADDER, null_verdict
-from fixtures.models.source import ALIASES
 from fixtures.report.cards.model_index import eval_results, model_index
 from fixtures.report.cards.publish import publish
 
@@ -69,13 +67,6 @@ def test_a_refutation_and_a_gap_are_said_in_the_name_and_the_value(results):
 def test_it_is_the_front_matter_of_a_card(results):
     card = ModelCard(f"---\n{model_index(results)}---\n\n# A model\n")
     assert card.data.model_name == "klein-tiny" and card.data.eval_results == eval_results(results)
-
-
-def klein(results, **model):
-    changed = copy.deepcopy(results)
-    repository = ALIASES["klein"]
-    changed["model"] |= {"label": None, "name": repository, "source": repository, "revision": "a" * 40} | model
-    return changed
 
 
 @pytest.mark.parametrize(

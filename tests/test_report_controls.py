@@ -232,12 +232,29 @@ def test_placebo_shows_size_count_and_outcome_of_every_set(results, folder):
     observed = results["hypotheses"][2]["counts"][0]["observed"]
     difference = f"{observed} − {observed // 3} = +{observed - observed // 3}"
     rows = {row[0]: row[1:] for row in table(results, "placebo", "Concept against placebo sets")}
-    assert rows["brightness"][:7] == ("0.07", "25", "0.118", "0.98×", "yes", difference, "0.002")
+    assert rows["brightness"][:9] == ("0.07", "25", "0.118", "0.98×", "–", "–", "yes", difference, "0.002")
     assert rows["brightness"][-1] == "yes"
-    assert rows["other image seed"][4] == "no change at all"
-    assert rows["another event (not evaluated: no pair of it is left)"][5:] == ("–",) * 5
+    assert rows["other image seed"][6] == "no change at all"
+    assert rows["another event (not evaluated: no pair of it is left)"][7:] == ("–",) * 6
     assert ("Same size: a distance of", "0.8 to 1.25 ×") in facts(named(results, "placebo")[1])
     assert control_html(*named(results, "placebo"), folder).count('<svg class="pr-strip"') == 2
+
+
+def test_placebo_shows_how_regular_a_set_is_and_what_the_margin_requires_beside_it(results):
+    control = named(results, "placebo")[1]
+    control["evidence"]["sets"][0] |= {"regularity": [0.61, 0.84], "required": 40.8}
+    row = table(results, "placebo", "Concept against placebo sets")[0]
+    assert row[5:7] == ("0.61", "0.84") and row[-2:] == ("40.8", "yes")
+
+
+def test_whether_an_adjusted_count_holds_is_read_and_not_decided_again(results):
+    """The decision asks for more than the required units: the count must exceed its own null too."""
+    adjusted = named(results, "confounds")[1]["evidence"]["adjusted"]
+    adjusted[0] |= {"observed": 50, "required": 12.0, "p99": 70, "holds": False}
+    adjusted[1] |= {"observed": 0, "required": 12.0, "p99": 70, "holds": True}
+    assert [row[-1] for row in table(results, "confounds", "With it taken out")] == ["no", "yes"]
+    del adjusted[0]["holds"]  # a run from before it was stored
+    assert table(results, "confounds", "With it taken out")[0][-1] == "–"
 
 
 def test_untrained_twins_stand_beside_the_model_with_their_range(results, folder):

@@ -10,6 +10,7 @@ from itertools import groupby
 from xml.etree import ElementTree
 
 import pytest
+from hostile import CHOICES, PAYLOADS, attacked
 from report_factory import make_results
 
 from fixtures.claims.ladder import CONTROLS
@@ -18,16 +19,6 @@ from fixtures.report.control.evidence import control_html
 from fixtures.report.overview import claims_table_html
 from fixtures.report.text_views import summary_markdown, terminal_lines
 
-PAYLOADS = (
-    "<script>alert(1)</script>",
-    "\"><img src=x onerror=alert(1)> ' onmouseover='alert(1)",
-    "javascript:alert(1)//",
-    "//evil.example/x",
-    "{{ 7*7 }}{% include 'page.css' %}",
-    "$\\frac{x}$ ]]>--><!-- </style></svg></template>",
-    "| x | `code` [link](javascript:x) <b>\n# new\x1b[31m\x00\u202e\ud800",
-    "../" * 3 + "etc/passwd",
-)
 TAGS = set(
     "a article b br circle code dd details div dl dt em figcaption figure g h3 h4 h5 header i image img li mark p path "
     "pre q rect section span strong summary svg table tbody td text th thead tr ul".split()
@@ -36,8 +27,6 @@ ATTRIBUTES = set(
     "alt aria-hidden aria-label class colspan cx cy d fill height href id preserveaspectratio r rel role scope src "
     "stroke style target text-anchor title transform viewbox width x y".split()
 )
-# Keys whose values choose a form of presentation. They are attacked too, one at a time, in a test of their own.
-CHOICES = ("verdict", "kind", "method", "presentation", "units_file")
 
 
 class Page(HTMLParser):
@@ -73,18 +62,6 @@ def check(html: str) -> Page:
         if name == "id":
             assert re.fullmatch(r"claim-[\w-]+", value, re.ASCII)
     return page
-
-
-def attacked(value, payload, key=None):
-    """A copy of results.json with every string replaced, and the free keys of its dictionaries too."""
-    if isinstance(value, str):
-        return value if key in CHOICES else payload
-    if isinstance(value, list):
-        return [attacked(item, payload, key) for item in value]
-    if isinstance(value, dict):
-        free = key in ("options", "packages")
-        return {payload + name if free else name: attacked(item, payload, name) for name, item in value.items()}
-    return value
 
 
 @pytest.fixture(scope="module")
