@@ -13,7 +13,7 @@ import torch
 from statsmodels.stats.multitest import multipletests
 from toy_project import CONTROL, PROBE, STIMULI, claims, controls, pairs, results, run, write
 
-import fixtures.session.run
+import fixtures.session.evaluation
 from fixtures.claims.ladder import CONTROLS
 from fixtures.common.errors import ProbeError
 from fixtures.models.model import Model
@@ -455,7 +455,7 @@ def test_a_test_that_does_not_assert_its_verdict_fails(project, body, message):
 
 
 def test_a_test_that_crashes_is_not_evaluated_for_that_reason(project, monkeypatch):
-    monkeypatch.setattr(fixtures.session.run, "evaluate", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(fixtures.session.evaluation, "evaluate", lambda *arguments: 1 / 0)
     run(project).assert_outcomes(errors=2)
     folder = next((project.path / "reports").glob("2*"))
     assert {claim["reason"] for claim in claims(project, folder).values()} == {"ZeroDivisionError: division by zero"}

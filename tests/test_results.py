@@ -27,27 +27,27 @@ def claim(test="t1", outcome="supported"):
 
 
 def test_an_expected_claim_is_listed_until_it_is_decided(results):
-    results.expect(HYPOTHESIS.record(), claim(outcome="not evaluated"))
+    results.expect("claim", HYPOTHESIS.record(), claim(outcome="not evaluated"))
     assert results.find("t1")[1]["verdict"] == "not evaluated"
-    results.add(HYPOTHESIS.record(), claim(), EVIDENCE, CONTEXT)
+    results.add("claim", HYPOTHESIS.record(), claim(), EVIDENCE, CONTEXT)
     hypothesis, decided = results.find("t1")
     assert decided["verdict"] == "supported" and hypothesis["n_pairs"] == 25 and len(hypothesis["claims"]) == 1
 
 
 def test_a_claim_that_nobody_expected_is_listed_too(results):
-    results.add(HYPOTHESIS.record(), claim("t1"), EVIDENCE, CONTEXT)
-    results.add(HYPOTHESIS.record(), claim("t2"), EVIDENCE, CONTEXT)
+    results.add("claim", HYPOTHESIS.record(), claim("t1"), EVIDENCE, CONTEXT)
+    results.add("claim", HYPOTHESIS.record(), claim("t2"), EVIDENCE, CONTEXT)
     assert [entry["test"] for entry in results.data["hypotheses"][0]["claims"]] == ["t1", "t2"]
 
 
 def test_what_was_not_evaluated_has_the_first_reason(results):
-    results.add(HYPOTHESIS.record(), claim("t1", "not evaluated"), None, None)
+    results.add("claim", HYPOTHESIS.record(), claim("t1", "not evaluated"), None, None)
     assert results.data["hypotheses"][0]["reason"] == "because"
     assert results.data["model"] == {"name": "a b"}
 
 
 def test_what_is_written_is_what_is_known(results, tmp_path):
-    results.add(HYPOTHESIS.record(), claim(), EVIDENCE, CONTEXT)
+    results.add("claim", HYPOTHESIS.record(), claim(), EVIDENCE, CONTEXT)
     results.finish(complete=True)
     results.write()
     assert json.loads((tmp_path / "results.json").read_text()) == results.data
