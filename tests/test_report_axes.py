@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(folder):
-    made = make_results(folder, "small", n_pairs=8, strength=2.2, flips=128)
+    made = make_results(folder)
     made["axes"] = axes_record(folder, made["hypotheses"])
     made["hypotheses"].append(ordering(made))
     return json.loads(json.dumps(made))

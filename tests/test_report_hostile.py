@@ -67,7 +67,7 @@ def check(html: str) -> Page:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    return make_results(folder, "small", n_pairs=8, flips=128, side=16), folder
+    return make_results(folder, side=16), folder
 
 
 @pytest.fixture(params=PAYLOADS, ids=range(len(PAYLOADS)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_factory import HELD_OUT, REPLICATION
+from report_factory import held_out, replication
 
 from fixtures.report.claim.bins import integer_bins
 from fixtures.report.claim.figures import figures, prose, tally

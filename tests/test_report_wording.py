@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from report_factory import CHECK, make_results
+from report_factory import make_results, wording_check
 
 from fixtures.report.claim.evidence import evidence_html
 from fixtures.report.control.ladder import gaps
