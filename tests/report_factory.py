@@ -114,8 +114,8 @@ def state(results: dict) -> None:
 
 
 def full_size(folder: Path) -> dict:
-    """Image pairs with pictures of 160 pixels, beside published figures, in Klein's geometry: 16,320 units, each with the
-    figures of a real one of its kind."""
+    """Image pairs with pictures of 160 pixels, beside published figures, in Klein's geometry: 16,320 units, each with
+    the figures of a real one of its kind."""
     hypotheses = make_results(folder, side=160)["hypotheses"]
     entry, (head, *rows) = hypotheses[IMAGES], _table(folder / hypotheses[IMAGES]["units_file"])
     of_kind = {kind: [row for row in rows if kind in row] for kind in ("attention", "mlp")}
