@@ -1,4 +1,4 @@
-"""How the tests are laid out: what several of them need is in modules that are no tests."""
+"""How tests and fixtures are laid out: what tests share is in modules that are no tests; the workshop stands apart."""
 
 import ast
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
+FIXTURES = TESTS.parent / "fixtures"
+WORKSHOP = "fixtures.klein_mini"  # made the embedded model; the suite uses the model alone
 
 
 def imported(source: str) -> set[str]:
@@ -43,3 +45,14 @@ def test_no_module_imports_a_test(file):
 )
 def test_every_form_of_import_is_seen(source):
     assert those_of_tests(imported(source))
+
+
+def test_no_other_room_imports_the_workshop():
+    files = [file for file in FIXTURES.rglob("*.py") if not file.is_relative_to(FIXTURES / "klein_mini")]
+    assert len(files) > 100
+    found = {
+        str(file.relative_to(FIXTURES))
+        for file in files
+        if any(name.startswith(WORKSHOP) for name in imported(file.read_text()))
+    }
+    assert not found, f"{sorted(found)} import {WORKSHOP}: what they need of the model belongs in its embedded.json"

@@ -8,7 +8,8 @@ import pytest
 import torch
 from diffusers import Flux2KleinPipeline
 
-from fixtures.klein_mini.card import arrow_card, model_card, percent, task_rows
+from fixtures.klein_mini.card import arrow_card, model_card
+from fixtures.klein_mini.card_tables import percent, task_rows
 from fixtures.klein_mini.evaluate import (
     MODEL,
     STEPS,
@@ -22,8 +23,8 @@ from fixtures.klein_mini.evaluate import (
 )
 from fixtures.klein_mini.judge import CLASSES, NAMES, Opinion, load_judge
 from fixtures.klein_mini.recipe import HELD_OUT, RESOLUTION, UNSEEN
-from fixtures.klein_mini.world import SUBJECTS
 from fixtures.klein_mini.world.scene import sample_scene, scene_from_record, scene_record
+from fixtures.klein_mini.world.subjects import SUBJECTS
 from fixtures.models.checkpoint import fingerprint
 
 ASKED, SHA256 = frozen_questions()

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fixtures.klein_mini.judge import CLASSES, FILES, NAMES, Opinion, disturbed, draw_labelled, load_judge, train_judge
-from fixtures.klein_mini.world import SUBJECTS
 from fixtures.klein_mini.world.scene import render, sample_scene
 from fixtures.klein_mini.world.subject import COLOURS
+from fixtures.klein_mini.world.subjects import SUBJECTS
 
 
 @pytest.fixture(scope="module")

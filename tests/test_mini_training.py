@@ -20,9 +20,19 @@ from fixtures.klein_mini import autoencoder, flow, pictures, train
 from fixtures.klein_mini.architecture import chat, train_tokenizer
 from fixtures.klein_mini.optimiser import MasterWeights, cosine, replayed
 from fixtures.klein_mini.pictures import CAPTION, CHANGE, COLUMNS, COPY, sample_item, seen_states, training_subjects
-from fixtures.klein_mini.recipe import HELD_OUT, SHORT_TEXT, TEXT_LENGTH, UNSEEN, UNSEEN_AFTER, Recipe
-from fixtures.klein_mini.world import SUBJECTS, captions
+from fixtures.klein_mini.recipe import (
+    EMBEDDED,
+    HELD_OUT,
+    RESOLUTION,
+    SHORT_TEXT,
+    TEXT_LENGTH,
+    UNSEEN,
+    UNSEEN_AFTER,
+    Recipe,
+)
+from fixtures.klein_mini.world import captions
 from fixtures.klein_mini.world.scene import render, sample_scene
+from fixtures.klein_mini.world.subjects import SUBJECTS
 from fixtures.stimuli.sets import load_stimuli
 
 ROOT = Path(__file__).parents[1]
@@ -765,6 +775,13 @@ def test_a_training_writes_a_pipeline_that_generates(trained):
     assert image.shape == (128, 128, 3) and np.isfinite(image).all()
     assert (pipeline.vae.bn.running_var - 1).abs().max() > 1e-3  # those of the training set
     assert pipeline.text_encoder.dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_a_training_writes_what_the_suite_needs_to_know(trained):
+    written = json.loads((trained[0] / "klein-mini" / "embedded.json").read_text())
+    assert written == EMBEDDED
+    assert written == {"resolution": RESOLUTION, "text_length": TEXT_LENGTH, "held_out": sorted(HELD_OUT)}
 
 
 @pytest.mark.slow

@@ -170,8 +170,8 @@ def test_two_claims_at_one_threshold_are_refused(ladder):
 
 
 CALIBRATED = """
-from fixtures import calibration
 from fixtures.calibration import calibrate
+from fixtures import calibration  # only now: an earlier run in this process left its own, which no one imports again
 
 FOUND = {"model": "klein-tiny", "seed": 0, "power": {}, "rows": [
     {"name": name, "what": "w", "n": 2, "observed": 0.0, "bound": 0.5, "at_most": True,
@@ -472,6 +472,14 @@ def test_one_pair_is_a_clear_error(project):
     outcome = run(project)
     outcome.assert_outcomes(errors=1, skipped=1)
     outcome.stdout.fnmatch_lines(["*toy.toml: one pair has no variance; expected at least 2*"])
+
+
+def test_a_test_decides_a_claim_or_a_control(project):
+    both = CONTROL.replace("def test_control", "@pytest.mark.claim(SplitHalf(0.1))\ndef test_control")
+    write(project, "probes/test_toy.py", PROBE + both)
+    outcome = run(project)
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["*test_control?familywise?: a claim and a control in one test; expected a test for*"])
 
 
 def test_two_files_cannot_share_a_hypothesis(project):

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from fixtures.common.files import file_sha256, read_json
-from fixtures.klein_mini.world import SUBJECTS
 from fixtures.klein_mini.world.arrow_set import NAME, RESOLUTION, scenes
 from fixtures.klein_mini.world.scene import render, scene_from_record
+from fixtures.klein_mini.world.subjects import SUBJECTS
 from fixtures.stimuli.sets import load_stimuli
 
 STIMULI = Path(__file__).resolve().parents[1] / "stimuli"

@@ -48,6 +48,20 @@ def blocks(results, folder):
     return list(all_evidence(results, folder))
 
 
+def test_a_protocol_of_its_own_stands_under_the_claims_of_a_hypothesis(results):
+    data = copy.deepcopy(results)
+    for hypothesis in data["hypotheses"]:
+        hypothesis["protocol"] = dict(data["protocol"])
+    assert "protocol of its own" not in claims_table_html(data) + summary_markdown(data)
+    entry = data["hypotheses"][0]
+    entry["protocol"] |= {"batch_size": 4, "device": "<b>"}
+    line = "Captured under a protocol of its own: device &lt;b&gt; (the run: cuda), batch size 4 (the run: 1)."
+    html, text = claims_table_html(data), summary_markdown(data)
+    assert html.count(line) == len(entry["claims"]) and text.count(line) == 1
+    for one_missing in (data | {"protocol": {}}, data | {"hypotheses": [entry | {"protocol": None}]}):
+        assert "protocol of its own" not in claims_table_html(one_missing) + summary_markdown(one_missing)
+
+
 def test_evidence_is_a_pure_function_and_leaves_its_input_alone(results, folder):
     before = copy.deepcopy(results)
     assert evidence(results, folder) == evidence(results, folder)

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from world_words import ALL, describes, plain, scenes, seeds
 
-from fixtures.klein_mini.world import SUBJECTS
 from fixtures.klein_mini.world.captions import COPY, FIXED_PROMPT, caption, change, copy, polish, subject_words
 from fixtures.klein_mini.world.scene import render, sample_scene, scene_from_record, scene_record
 from fixtures.klein_mini.world.subject import COLOURS, EVENTS, GROUPS
+from fixtures.klein_mini.world.subjects import SUBJECTS
 
 ROOT = Path(__file__).parents[1]
 ARROW = tomllib.loads((ROOT / "stimuli" / "arrow_of_time.toml").read_text())
@@ -38,7 +38,7 @@ two_states_by_id = pytest.mark.parametrize("subject", TWO_STATES, ids=lambda sub
 
 DIGESTS = """
 import hashlib, json, random, sys
-from fixtures.klein_mini.world import SUBJECTS
+from fixtures.klein_mini.world.subjects import SUBJECTS
 from fixtures.klein_mini.world.scene import render, sample_scene
 
 scenes = [sample_scene(random.Random(id), SUBJECTS[id], SUBJECTS[id].states[-1]) for id in json.loads(sys.argv[1])]

@@ -5,9 +5,9 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from fixtures.klein_mini.world import SUBJECTS
 from fixtures.klein_mini.world.captions import MANNERS, PLACES, STYLES
 from fixtures.klein_mini.world.scene import WALLS, Scene, sample_scene
+from fixtures.klein_mini.world.subjects import SUBJECTS
 
 ALL = tuple(SUBJECTS.values())
 seeds = st.integers(0, 2**32 - 1)
