@@ -7,6 +7,7 @@ from lora_factory import save_lora
 from toy_project import PROBE, STIMULI, pairs, results, run, write
 
 import fixtures.activations.measurement
+import fixtures.baseline.from_run
 from fixtures.baseline.document import load_baseline, tensor_file
 
 pytest_plugins = "pytester"
@@ -210,7 +211,7 @@ def test_noise_that_cannot_be_captured_leaves_the_run_alone(project, monkeypatch
 
 
 def test_a_comparison_that_crashes_is_an_error_and_keeps_the_rest(saved, monkeypatch):
-    monkeypatch.setattr("fixtures.baseline.from_run.compare_hypothesis", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(fixtures.baseline.from_run, "compare_hypothesis", lambda *arguments: 1 / 0)
     outcome = run(saved, "--baseline", "then.json")
     outcome.assert_outcomes(passed=2, errors=1)
     assert "ZeroDivisionError" in change(saved, last(saved))["reason"]

@@ -474,6 +474,14 @@ def test_one_pair_is_a_clear_error(project):
     outcome.stdout.fnmatch_lines(["*toy.toml: one pair has no variance; expected at least 2*"])
 
 
+def test_a_test_decides_a_claim_or_a_control(project):
+    both = CONTROL.replace("def test_control", "@pytest.mark.claim(SplitHalf(0.1))\ndef test_control")
+    write(project, "probes/test_toy.py", PROBE + both)
+    outcome = run(project)
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["*test_control?familywise?: a claim and a control in one test; expected a test for*"])
+
+
 def test_two_files_cannot_share_a_hypothesis(project):
     write(project, "probes/test_other.py", PROBE)
     outcome = run(project)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,6 +159,26 @@ def test_a_run_whose_report_alone_cannot_be_written_is_no_success(project, monke
     outcome = run(project)
     outcome.assert_outcomes(passed=2)
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_page_of_another_name_is_written_whole_and_named(project, monkeypatch):
+    page = project.path / "mine" / "page.html"
+    outcome = run(project, "--html", "mine/page.html", "--self-contained-html")
+    outcome.stdout.fnmatch_lines([f"*Generated html report: {page.as_uri()}*"])
+    assert page.read_text().rstrip().endswith("</html>") and "probe-evidence" in page.read_text()
+    assert not parts(project.path) and not (folder(project) / "report.html").exists()
+    before = page.read_bytes()
+    disk_full(monkeypatch, "*/mine/page.html")
+    outcome = run(project, "--html", "mine/page.html", "--self-contained-html")
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+    outcome.stdout.no_fnmatch_line("*Generated html report*")
+    assert page.read_bytes() == before and not parts(project.path)
+
+
+def test_nothing_private_of_pytest_html_is_used():
+    """What a later version may change without a word."""
+    source = (Path(__file__).parents[1] / "fixtures/session/html_page.py").read_text()
+    assert not re.findall(r"pytest_html\.\w+report|_write_report|_report_path", source)
 
 
 def test_a_disk_that_is_full_at_the_start_is_a_usage_error(project, monkeypatch):

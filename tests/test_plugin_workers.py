@@ -176,6 +176,58 @@ def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path):
     assert results(project)["hypotheses"][0]["activations"]["batch_size"] == 2
 
 
+# No batch of more than three stimuli about a long journey finds memory.
+SCARCE_FOR_ONE = """
+import fixtures.activations.measurement as measurement
+from fixtures.common.errors import OutOfMemory
+
+whole = measurement.capture_batches
+
+def scarce(pipeline, sites, stimuli, protocol, progress):
+    if protocol.batch_size > 3 and any("journey" in stimulus.prompt for stimulus in stimuli):
+        raise OutOfMemory("no memory")
+    return whole(pipeline, sites, stimuli, protocol, progress)
+
+measurement.capture_batches = scarce
+pytest_plugins = ["fixtures.session.plugin"]
+"""
+JOURNEY = "other words about a long journey {number}"
+
+
+def test_each_hypothesis_has_the_protocol_that_it_was_captured_under(project, tmp_path):
+    write(project, "probes/test_zother.py", PROBE.replace('"toy"', '"zother"'))
+    write(project, "stimuli/zother.toml", (STIMULI + pairs(10, b=JOURNEY)).replace('"toy"', '"zother"'))
+    project.makeconftest(SCARCE_FOR_ONE)
+    project.runpytest_subprocess("-p", "no:cacheprovider", "--store", str(tmp_path / "store"), "probes")
+    found = results(project)
+    first, second = (hypothesis["protocol"] for hypothesis in found["hypotheses"])
+    size = found["model"]["batch_size_halved_from"]
+    assert (first["batch_size"], second["batch_size"], found["protocol"]["batch_size"]) == (size, 2, 2)
+    assert second == found["protocol"] and first == second | {"batch_size": size, "text_batch_size": size}
+    halved = f"batch size {size} (the run: 2), text batch size {size} (the run: 2)"
+    line = f"Captured under a protocol of its own: {halved}."
+    place = project.path / "reports/latest"
+    assert (place / "report.html").read_text().count(line) == 2, "one line under each claim of the first"
+    assert f"- **Toy.** {line}" in (place / "summary.md").read_text()
+    assert f"batch size {size}" in (place / "cards/toy.md").read_text()
+    assert "batch size 2" in (place / "cards/zother.md").read_text()
+
+
+def test_store_only_finds_the_protocol_that_a_halving_led_to_and_no_other(project, tmp_path):
+    write(project, "stimuli/toy.toml", STIMULI + pairs(10, b=JOURNEY))
+    project.makeconftest(SCARCE_FOR_ONE)
+    store = tmp_path / "store"
+    project.runpytest_subprocess("-p", "no:cacheprovider", "--store", str(store), "probes").assert_outcomes(passed=2)
+    captured = results(project)
+    records = [json.loads(file.read_text()) for file in store.glob("models/*.json")]
+    assert [record["protocol"] for record in records if "format" in record] == [captured["protocol"]]
+    project.makeconftest('pytest_plugins = ["fixtures.session.plugin"]')
+    run(project, "--store", str(store), "--store-only").assert_outcomes(passed=2)
+    found = results(project)
+    assert found["protocol"] == captured["protocol"] == found["hypotheses"][0]["protocol"]
+    assert found["hypotheses"][0]["counts"] == captured["hypotheses"][0]["counts"]
+
+
 DYING = """
 import os, signal
 import fixtures.session.run as run
