@@ -3,7 +3,7 @@
 import numpy as np
 
 from fixtures.baseline.document import Baseline
-from fixtures.baseline.entry import with_floor
+from fixtures.baseline.entry import CLAIM, MODEL, with_floor
 from fixtures.models.units import Site, channel_groups, site_records
 from fixtures.statistics.signed_sums import exceeds
 
@@ -14,6 +14,7 @@ SITES = tuple(
 UNITS = channel_groups(SITES).units
 BLOCKS = [unit.block for unit in UNITS]
 PAIRS, NOISE = 25, 0.15
+SUPPORTED = {"id": "count_t3", "kind": "exceedance", "verdict": "supported", "margin": 2.0}
 
 
 def t_maps(seeds: int, generator: np.random.Generator, effect: np.ndarray | None = None) -> np.ndarray:
@@ -25,7 +26,7 @@ def t_maps(seeds: int, generator: np.random.Generator, effect: np.ndarray | None
 
 def head(name: str = "model", seed: int = 0, weights: dict | None = None) -> dict:
     return {
-        "model": {"name": name, "fingerprint": name * 4},
+        "model": dict.fromkeys(MODEL) | {"name": name, "fingerprint": name * 4},
         "weights": weights or dict.fromkeys((*dict.fromkeys(BLOCKS), "vae"), "0" * 64),
         "protocol": {"seed": seed, "device": "cpu", "dtype": "float32", "resolution": 128},
         "null": {"method": "exact", "permutations": None},
@@ -51,8 +52,10 @@ def entry(maps: np.ndarray, **changed) -> dict:
         "n_units": len(UNITS),
         "null": {"method": "exact", "flips": 2**24},
         "counts": counts,
+        "max_abs_t": float(np.abs(maps[0]).max()),
         "critical_t": 3.5,
-        "claims": {"count_t3": {"id": "count_t3", "kind": "exceedance", "verdict": "supported", "margin": 2.0}},
+        "split_half_r": None,
+        "claims": {"count_t3": dict.fromkeys(CLAIM) | SUPPORTED},
         "controls": {"placebo": {"verdict": "passed", "number": "1"}},
         "environment": {"python": "3", "device_name": "a cpu", "packages": {"torch": "2"}},
     }

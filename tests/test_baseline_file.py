@@ -175,3 +175,27 @@ def test_images_of_a_hypothesis_are_those_of_its_members_and_references():
         "reference": member("r", None),
     }
     assert _images(shown) == {"given_images": sha256_of(["r"]), "generated_images": sha256_of(["a", "b"])}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("hypotheses", "a", "n_pairs"), "25", r"hypotheses\.a\.n_pairs: expected a valid integer, got '25'"),
+        (("hypotheses", "a", "counts", 0, "seeds"), None, r"hypotheses\.a\.counts\[0\]\.seeds: expected a valid list"),
+        (("sites", 1, "width"), 3, r"sites\[1\]\.width: unknown"),
+        (("null",), {"method": "exact"}, r"null\.permutations: missing"),
+    ],
+)
+def test_a_field_that_is_not_of_the_form_is_named(tmp_path, path, value, message):
+    """Also where both hashes are right, as in a file that another program has written."""
+    file = tmp_path / "b.json"
+    save_baseline(file, of("a"))
+    data = json.loads(file.read_text())
+    inner = data
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    del data["sha256"]
+    file.write_text(json.dumps(data | {"sha256": sha256_of(data)}))
+    with pytest.raises(ProbeError, match=f"{file}: field {message}.*Put the right file back"):
+        load_baseline(file)

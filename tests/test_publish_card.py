@@ -20,7 +20,7 @@ HEADINGS = ["Method", "Results", "Top blocks by max |t|", "Controls", "Limitatio
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return make_results(tmp_path_factory.mktemp("run"), "small", n_pairs=8, flips=128, side=16)
+    return make_results(tmp_path_factory.mktemp("run"), side=16)
 
 
 def rows_after(text, heading):
@@ -38,14 +38,14 @@ def test_the_hub_reads_the_front_matter(results):
     found = klein(results)
     data = ModelCard(card(found, found["hypotheses"][0])).data
     assert data.base_model == found["model"]["source"] and data.license == "apache-2.0"
-    assert {"probing", "flux2", "arrow-of-time"} <= set(data.tags)
+    assert {"probing", "flux2", "arrow-of-time-rendered"} <= set(data.tags)
 
 
 def test_a_model_that_is_not_klein_is_named_in_the_first_line_of_both_parts(results):
     text = card(results, results["hypotheses"][0])
-    assert text.startswith("---\n# Not evidence about FLUX.2 Klein: measured on klein-tiny, untrained")
+    assert text.startswith("---\n# Not evidence about FLUX.2 Klein: measured on klein-mini+arrow, a positive control")
     read = ModelCard(text)
-    assert read.text.strip().startswith("**Not evidence about FLUX.2 Klein: measured on klein-tiny, untrained")
+    assert read.text.strip().startswith("**Not evidence about FLUX.2 Klein: measured on klein-mini+arrow, a positive")
     assert read.data.base_model is None
 
 
@@ -95,7 +95,7 @@ def test_limitations_are_what_was_not_shown_and_the_fixed_limits(results):
 
 def test_refuted_and_not_evaluated_claims_are_said_plainly(results):
     refuted, missing = (card(results, results["hypotheses"][number]) for number in (1, 3))
-    assert "- **Claim refuted.** More units than chance differ with" in refuted
+    assert "- **Claim refuted.** The number of units with" in refuted
     assert "- **Claim inconclusive.**" in refuted and "**Outcome.** Not shown to exceed chance." in refuted
     assert "**Not evaluated.** stimuli/self" in missing and "- **Claim not evaluated.**" in missing
     assert "Top blocks" not in missing
@@ -122,14 +122,14 @@ def words(results):
 def test_the_command_measures_the_same_commit_with_every_deciding_option(results):
     found = options(klein(results), model="klein", revision="main", seed=3, null="published")
     expected = ["--model", found["model"]["source"], "--revision", "a" * 40, "--seed", "3", "--null", "published"]
-    assert words(found) == ["pytest", "probes/test_arrow_of_time.py", *expected]
+    assert words(found) == ["pytest", "probes/test_arrow_of_time_rendered.py", *expected]
 
 
 def test_the_command_holds_no_path_of_the_machine(results):
     found = options(results, model="/data/mine", store="/data/store", reports="/r", lora="/data/taste.safetensors:0.5")
-    found["model"] |= {"name": "mine", "source": "/data/mine", "label": None}
+    found["model"] |= {"name": "mine", "source": "/data/mine", "label": None, "embedded": False}
     expected = ["--model", "path/to/mine", "--lora", "path/to/taste.safetensors:0.5"]
-    assert words(found) == ["pytest", "probes/test_arrow_of_time.py", *expected]
+    assert words(found) == ["pytest", "probes/test_arrow_of_time_rendered.py", *expected]
     assert "/data" not in card(found, found["hypotheses"][0])
 
 

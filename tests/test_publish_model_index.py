@@ -16,7 +16,7 @@ from fixtures.report.cards.publish import publish
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return make_results(tmp_path_factory.mktemp("run"), "small", n_pairs=8, flips=128, side=16)
+    return make_results(tmp_path_factory.mktemp("run"), side=16)
 
 
 def read_back(text):
@@ -25,7 +25,7 @@ def read_back(text):
 
 def test_what_is_read_back_is_what_was_measured(results):
     name, found = read_back(model_index(results))
-    assert name == "klein-tiny" and found == eval_results(results)
+    assert name == "klein-mini+arrow" and found == eval_results(results)
     assert all(result.verified is False and result.verify_token is None for result in found)
     metrics = {(result.dataset_config, result.metric_type): result for result in found}
     for hypothesis in results["hypotheses"]:
@@ -61,12 +61,12 @@ def test_a_refutation_and_a_gap_are_said_in_the_name_and_the_value(results):
     found = {(result.dataset_config, result.metric_type): result for result in eval_results(results)}
     assert found["physical_scale", "count_t3"].metric_name == "Units with |t| > 3: refuted"
     missing = found["self_reference", "count_t3"]
-    assert missing.metric_value == "not evaluated" and "is missing" in missing.metric_args["reason"]
+    assert missing.metric_value == "not evaluated" and "no such file" in missing.metric_args["reason"]
 
 
 def test_it_is_the_front_matter_of_a_card(results):
     card = ModelCard(f"---\n{model_index(results)}---\n\n# A model\n")
-    assert card.data.model_name == "klein-tiny" and card.data.eval_results == eval_results(results)
+    assert card.data.model_name == "klein-mini+arrow" and card.data.eval_results == eval_results(results)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from report_factory import make_results
 from fixtures.claims.hypothesis import Hypothesis
 from fixtures.claims.ladder import statement
 from fixtures.claims.ordering import Ordering
+from fixtures.claims.records import AxisBlockRecord, AxisCountRecord, ComparedRecord
 from fixtures.report.axes.axes import axes_of, correlations, network_order
 from fixtures.report.cards.card import card
 from fixtures.report.cards.model_index import eval_results
@@ -23,9 +24,13 @@ from fixtures.report.parts.lookup import by_threshold
 from fixtures.report.text_views import summary_markdown, terminal_lines
 from fixtures.results.axes import axes_record
 from fixtures.results.entries import claim_record
+from fixtures.results.schema import validate
+from fixtures.stimuli.records import StimuliFileRecord
 
-NAMES = ["arrow_of_time", "physical_scale", "ethical_valence"]
-CLAIM = Ordering(smaller="physical_scale", larger=("arrow_of_time", "ethical_valence"), threshold=3.0, factor=2)
+NAMES = ["arrow_of_time_rendered", "physical_scale", "ethical_valence"]
+CLAIM = Ordering(
+    smaller="physical_scale", larger=("arrow_of_time_rendered", "ethical_valence"), threshold=3.0, factor=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,36 +40,39 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(folder):
-    made = make_results(folder, "small", n_pairs=8, strength=2.2, flips=128)
+    made = make_results(folder)
     made["axes"] = axes_record(folder, made["hypotheses"])
     made["hypotheses"].append(ordering(made))
-    return json.loads(json.dumps(made))
+    made = json.loads(json.dumps(made))
+    validate(made)
+    return made
 
 
-def ordering(results, blocks=8):
-    """The entry of a hypothesis that compares the three evaluated ones, counts spread over ``blocks`` blocks."""
-    compared = []
-    for hypothesis in results["hypotheses"][:3]:
-        n_units, entry = hypothesis["n_units"] // blocks, hypothesis["counts"][0]
-        beyond = [part.size for part in np.array_split(np.zeros(entry["observed"]), blocks)]
-        compared.append(
-            {
-                "id": hypothesis["id"],
-                "n_pairs": 8,
-                "counts": [{"threshold": 3.0, "observed": sum(beyond)}],
-                "blocks": [
-                    {"block": f"single[{n}]", "n_units": n_units, "beyond": {"3": min(count, n_units)}}
-                    for n, count in enumerate(beyond)
-                ],
-                "stimuli": {"file": f"{hypothesis['id']}.toml", "sha256": "0" * 64},
-            }
+def ordering(results):
+    """The entry of a hypothesis that compares the three evaluated ones."""
+    compared = [
+        ComparedRecord(
+            id=hypothesis["id"],
+            n_pairs=hypothesis["n_pairs"],
+            n_undefined=hypothesis["n_undefined"],
+            counts=[AxisCountRecord(threshold=3.0, observed=hypothesis["counts"][0]["observed"])],
+            blocks=[
+                AxisBlockRecord(**{name: block[name] for name in ("block", "n_units", "beyond")})
+                for block in sorted(hypothesis["blocks"], key=lambda block: block["block"])
+            ],
+            stimuli=StimuliFileRecord(**{name: hypothesis["stimuli"][name] for name in ("file", "sha256")}),
+            activations=hypothesis["activations"],
         )
+        for hypothesis in results["hypotheses"][:3]
+    ]
     declared = Hypothesis(
         "order", "Order of the axes", "One is smaller.", "larger minus smaller", "", controls=(), compares=tuple(NAMES)
     )
-    entry = {**declared.record(), "n_units": 1, "compared": compared, "seed": 0, "reason": None, "controls": []}
-    verdict = CLAIM.judge(entry)
-    entry["claims"] = [claim_record("probes/test_order.py::test_order", CLAIM, verdict)]
+    measured = {
+        name: results["hypotheses"][0][name] for name in ("partition", "n_units", "protocol", "seconds", "reason")
+    }
+    entry = {**declared.record(), **measured, "compared": compared, "seed": 0, "controls": []}
+    entry["claims"] = [claim_record("probes/test_order.py::test_order", CLAIM, CLAIM.judge(entry))]
     return entry | {"statement": statement(entry)}
 
 
@@ -185,7 +193,8 @@ def test_an_ordering_is_on_no_ladder_and_shows_its_intervals(results, folder):
     assert entry["statement"]["sentence"] in html and entry["statement"]["represents"] is False
     assert html.count("Whether it exceeds chance was not decided") == 1, "of the hypothesis that was not evaluated"
     shown = re.findall(r'<section class="pr-gaps"><h5>(.*?)</h5>', html)
-    assert sorted(", ".join(shown).split(", ")) == sorted(h["title"] for h in results["hypotheses"][:-1])
+    titles = ", ".join(hypothesis["title"] for hypothesis in results["hypotheses"][:-1])
+    assert sorted(", ".join(shown).split(", ")) == sorted(titles.split(", "))
     block = evidence_html(entry, claim, folder, results["model"])
     assert "Null distribution" not in block and "Strongest units" not in block and svgs(block)
     for row in claim["differences"]:

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from html import unescape
 
 import pytest
 from report_factory import make_results
@@ -14,6 +15,7 @@ from fixtures.report.control.ladder import cells, gaps
 from fixtures.report.control.tables import facts, sections
 from fixtures.report.overview import claims_table_html
 from fixtures.report.parts.caveats import NULL_SHOWS, WORD_RULE
+from fixtures.report.parts.formats import decimal, p_value, percent
 from fixtures.report.text_views import summary_markdown, terminal_lines
 
 
@@ -25,7 +27,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(folder):
     """A claim failed, and controls passed, failed, not evaluated and not run; the third hypothesis passed them all."""
-    return make_results(folder, "small", n_pairs=8, strength=2.2, flips=128, side=16)
+    return make_results(folder, side=16)
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_the_matrix_leaves_rung_1_open_where_a_claim_was_not_selected(results):
 
 def test_the_matrix_has_a_cell_for_every_hypothesis_and_rung(results):
     verdicts = [[cell.verdict for cell in cells(entry)] for entry in results["hypotheses"]]
-    assert verdicts[0] == ["failed", "passed", "failed", "not evaluated", *["passed"] * 4]
+    assert verdicts[0] == ["passed", "passed", "failed", "not evaluated", *["passed"] * 4]
     assert verdicts[1] == ["failed", "failed", "passed", "passed", "passed", "not evaluated", "not run", "not run"]
     assert verdicts[2] == ["passed"] * 8
     assert verdicts[3] == ["not evaluated", "not run", "not evaluated", *["not run"] * 5]
@@ -104,7 +106,7 @@ def test_the_matrix_has_a_cell_for_every_hypothesis_and_rung(results):
         assert f'aria-hidden="true">{symbol}</span><b>{style.replace("-", " ")}</b>' in cell
         assert ("href" in cell) == (style != "not-run")
     markdown = next(line for line in summary_markdown(results).splitlines() if line.startswith("| Physical scale |"))
-    assert markdown.count("○ not run") == 2 and "✗ failed (on record), 31 units, p = 0.62" in markdown
+    assert markdown.count("○ not run") == 2 and "✗ failed (on record), 0 units, p = 0.62" in markdown
 
 
 def test_a_cell_links_to_the_evidence_of_its_control(results, folder):
@@ -132,6 +134,7 @@ def test_the_null_stands_in_the_words_of_the_claim_that_decides_it(results):
 def test_what_has_not_been_shown_is_listed_with_its_reason(results):
     failing = {rung.id: rung.failing for rung in LADDER}
     entry = results["hypotheses"][0]
+    entry["claims"][1]["verdict"] = "refuted"
     others = "localised, selective, learned, not inherited from the input, not a confound, replicates"
     assert [(gap.words, gap.verdict, gap.why) for gap in gaps(entry)] == [
         ("exceeds chance", "failed", failing["null"]),
@@ -190,8 +193,8 @@ def test_p_stands_beside_its_correction(results, folder):
 
 def test_terminal_has_a_line_per_control_and_marks_what_is_on_record(results):
     lines = terminal_lines(results)
-    assert "PASSED        ethical_valence/held_out: mean t 2.34, p 0.004" in lines
-    assert "NOT EVALUATED arrow_of_time/untrained: three of each are needed" in lines
+    assert f"PASSED        ethical_valence/held_out: {named(results, 'held_out')[1]['number']}, p 0.002" in lines
+    assert "NOT EVALUATED arrow_of_time_rendered/untrained: three of each are needed" in lines
     failed = [line for line in lines if line.startswith("FAILED")]
     assert len(failed) == 2 and all(line.endswith("p 0.62 [failure on record]") for line in failed)
     assert sum(line.startswith("STATEMENT     ") for line in lines) == 4
@@ -201,9 +204,9 @@ def test_terminal_has_a_line_per_control_and_marks_what_is_on_record(results):
 def test_the_evidence_of_a_control_leads_with_verdict_and_question(results, folder, rung):
     entry, control = named(results, rung.id)
     html = control_html(entry, control, folder)
-    page = html.replace("&#39;", "'")
+    page = unescape(html)
     assert page.index("✓</span>passed") < page.index(rung.question) < page.index(f"<dd>{rung.passing}")
-    assert rung.failing in page and control["reason"].replace("'", "&#39;") in page
+    assert rung.failing in page and control["reason"] in page
     assert f"pytest 'probes/test_ethical_valence.py::test_control[{rung.id}]'" in page
     assert "<pre>pytest x</pre>" in control_html(entry, control, folder, "pytest x")
     assert "None" not in html and "<script" not in html and len(html.encode()) <= SIZE_LIMIT
@@ -213,7 +216,7 @@ def test_the_evidence_of_a_control_leads_with_verdict_and_question(results, fold
 def test_a_control_that_was_not_evaluated_shows_its_reason(results, folder):
     entry = results["hypotheses"][3]
     html = control_html(entry, entry["controls"][0], folder)
-    assert "<b>Why not evaluated:</b> stimuli/self_reference.toml is missing" in html and "<table" not in html
+    assert "<b>Why not evaluated:</b> stimuli/self_reference.toml: no such file" in html and "<table" not in html
 
 
 def test_a_failure_on_record_is_named_as_such(results, folder):
@@ -223,17 +226,18 @@ def test_a_failure_on_record_is_named_as_such(results, folder):
 
 def test_familywise_lists_the_strongest_units_and_links_to_all(results, folder):
     rows = table(results, "familywise", "Units that stand out family-wise")
-    assert len(rows) == 12 and rows[0][2:] == ("MLP", "128–143", "+8.10", "0.001")
-    assert ("Critical |t|", "4.87") in facts(named(results, "familywise")[1])
+    assert len(rows) == 50 and rows[0] == ("single[3]", "text+image", "MLP", "256–271", "+8.73", "5.4×10⁻⁷")
+    assert ("Critical |t|", "3.84") in facts(named(results, "familywise")[1])
     assert 'href="ethical_valence.units.csv.gz"' in control_html(*named(results, "familywise"), folder)
 
 
 def test_placebo_shows_size_count_and_outcome_of_every_set(results, folder):
-    observed = results["hypotheses"][2]["counts"][0]["observed"]
-    difference = f"{observed} − {observed // 3} = +{observed - observed // 3}"
+    sets = named(results, "placebo")[1]["evidence"]["sets"]
+    sets[1] |= {"name": "other image seed", "is_zero": True, "matched": None}
+    sets.append({"name": "another event", "counts": None, "reason": "no pair of it is left"})
     rows = {row[0]: row[1:] for row in table(results, "placebo", "Concept against placebo sets")}
-    assert rows["brightness"][:9] == ("0.07", "25", "0.118", "0.98×", "–", "–", "yes", difference, "0.002")
-    assert rows["brightness"][-1] == "yes"
+    size = ("0.246763", "25", "0.642", "1.00×", "–", "–", "yes")
+    assert rows["brightness"] == (*size, "179 − 112 = +67", "0.094", "107 − 45 = +62", "2.0×10⁻⁴", "268.8", "yes")
     assert rows["other image seed"][6] == "no change at all"
     assert rows["another event (not evaluated: no pair of it is left)"][7:] == ("–",) * 6
     assert ("Same size: a distance of", "0.8 to 1.25 ×") in facts(named(results, "placebo")[1])
@@ -258,10 +262,10 @@ def test_whether_an_adjusted_count_holds_is_read_and_not_decided_again(results):
 
 
 def test_untrained_twins_stand_beside_the_model_with_their_range(results, folder):
-    observed = [entry["observed"] for entry in results["hypotheses"][2]["counts"]]
-    ranges = [f"{count // 4}–{count // 3}" for count in observed]
+    kind = named(results, "untrained")[1]["evidence"]["kinds"][0]
+    kind["twins"][2] |= {"counts": None, "reason": "no memory for a twin"}
     first = table(results, "untrained", "This model among untrained twins")[0]
-    assert first == ("re-initialised", "2 of 3", str(observed[0]), ranges[0], str(observed[1]), ranges[1], "0.010")
+    assert first == ("re-initialised", "2 of 3", "179", "0–1", "107", "0", p_value(kind["p"]))
     rows = table(results, "untrained", "Every twin")
     assert len(rows) == 7 and rows[0][0] == "this model"
     assert rows[3][0] == "re-initialised, seed 2 (not evaluated: no memory for a twin)"
@@ -269,27 +273,32 @@ def test_untrained_twins_stand_beside_the_model_with_their_range(results, folder
 
 
 def test_the_input_stands_beside_the_units_and_is_taken_out(results):
-    entry, control = named(results, "input")
-    observed = entry["counts"][0]["observed"]
+    _, control = named(results, "input")
     rows = table(results, "input", "Share of the units, and of the input’s groups")
-    assert rows[0][:5] == ("units of the transformer", "144", "–", str(observed), f"{100 * observed / 144:.1f}%")
-    assert rows[1][:4] == ("text embeddings", "48", "4", str(observed // 4))
-    adjusted = control["evidence"]["adjusted"][0]
+    assert rows[0][:5] == ("units of the transformer", "320", "–", "179", "55.9%")
+    assert rows[1][:4] == ("text embeddings", "8", "4", "0")
     row = table(results, "input", "With it taken out")[0]
-    assert row[:4] == ("3", "3.06", str(observed), str(adjusted["observed"])) and row[-1] == "yes"
-    assert ("Component’s share of the input’s differences", "40.0%") in facts(control)
+    assert row[:4] == ("3", "3.01", "179", "180") and row[-1] == "yes"
+    assert (
+        "Component’s share of the input’s differences",
+        percent(100 * control["evidence"]["component_share"]),
+    ) in facts(control)
 
 
 def test_confounds_show_how_they_differ_and_whether_they_were_taken_out(results):
-    luminance, tokens = table(results, "confounds", "Confounds: differences within pairs")
-    assert luminance == ("mean luminance", "−0.0123", "0.0410", "−1.50", "0.14", "yes")
+    same = {"name": "prompt tokens", "mean": 0.0, "sd": 0.0, "t": None, "p": None, "used": False}
+    named(results, "confounds")[1]["evidence"]["confounds"].append(same)
+    luminance, *_, tokens = table(results, "confounds", "Confounds: differences within pairs")
+    assert luminance == ("mean luminance", "0.00118", "0.0288", "+0.20", "0.84", "yes")
     assert tokens[-1] == "no: does not differ"
     assert len(table(results, "confounds", "With it taken out")) == 2
 
 
 def test_replication_and_held_out_selection_show_their_checks(results):
-    assert len(table(results, "replication", "Checks")) == 7
-    assert table(results, "held_out", "Checks")[0][1:] == ("2.34", "null p99 1.20, p = 0.004")
+    assert len(table(results, "replication", "Checks")) == 10
+    found = named(results, "held_out")[1]["evidence"]
+    figures = f"null p99 {decimal(found['p99'])}, p = {p_value(found['p'])}"
+    assert table(results, "held_out", "Checks")[0][1:] == (decimal(found["observed"]), figures)
 
 
 def test_evidence_of_any_size_stays_within_the_limit(results, folder):
@@ -353,10 +362,12 @@ def test_shares_are_shown_under_a_claim_for_both_partitions(results, folder):
     html = evidence_html(entry, entry["claims"][0], folder, results["model"])
     start = html.index("What the units beyond the threshold are")
     rows = re.findall(r"<tr[^>]*>(.*?)</tr>", html[start : html.index("</table>", start)])
-    assert len(rows) == 15 and "channel groups" in rows[1] and "attention heads" in rows[8]
-    assert all(
-        value in html[start:] for value in ("MLP", "text+image", "padding", "the same unit can count in several")
+    assert len(rows) == 1 + len(entry["shares"]) // 2
+    heads = next(number for number, row in enumerate(rows) if "attention heads" in row)
+    assert "channel groups" in rows[1] and sum(share["partition"] == "channel groups" for share in entry["shares"]) == (
+        2 * (heads - 1)
     )
+    assert all(value in html[start:] for value in ("MLP", "text+image", "noise", "the same unit can count in several"))
     assert "<h4>Replication</h4>" not in html
 
 
@@ -367,13 +378,15 @@ def test_twins_of_both_kinds_stand_side_by_side(results):
 
 
 def test_calibration_shows_every_row_and_the_power(results):
+    rows, curves = results["calibration"]["rows"], results["calibration"]["power"]["curves"]
+    rows[8] |= {"observed": 0.85, "ok": False}
+    curves[-1]["d95"] = None
     page, markdown = claims_table_html(results), summary_markdown(results)
-    assert "| ✗ does not hold | **planted effect**: " in markdown and "| 91.0% | ≥ 95.0% |" in markdown
-    assert (
-        "≤ 5.0%" in page and page.count("</span>holds</span>") == 2 and page.count("</span>does not hold</span>") == 1
-    )
-    assert "| held-out selection | 0.70 | – |" in markdown and "<td>held-out selection</td>" in page
-    assert "planted in 14 of 144 units, 25 pairs, 200 runs each" in page
+    assert f"| ✗ does not hold | **{rows[8]['name']}**: " in markdown and "| 85.0% | ≥ 90.0% |" in markdown
+    assert "≤ 5.0%" in page and page.count("</span>does not hold</span>") == 1
+    assert page.count("</span>holds</span>") == len(rows) - 1
+    assert "| held-out selection | 0.41 | – |" in markdown and "<td>held-out selection</td>" in page
+    assert "planted in 36 of 144 units, 25 pairs, 200 runs each" in page
     assert calibration_view({}) is power_figure({}) is None
 
 

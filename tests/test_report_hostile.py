@@ -67,7 +67,7 @@ def check(html: str) -> Page:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    return make_results(folder, "small", n_pairs=8, flips=128, side=16), folder
+    return make_results(folder, side=16), folder
 
 
 @pytest.fixture(params=PAYLOADS, ids=range(len(PAYLOADS)))
@@ -101,7 +101,7 @@ def test_controls(hostile, rung):
 def test_claims_table(hostile):
     page = check(claims_table_html(hostile[0]))
     assert "script" not in page.tags
-    assert page.tags.count("img") == 3  # shares and blocks of the axes, the power curves
+    assert page.tags.count("img") == 4  # shares, blocks and correlations of the axes, the power curves
 
 
 def test_names_of_power_curves(hostile):
@@ -156,9 +156,9 @@ def test_markdown_stays_a_table(hostile):
     text.encode("utf-8")
     lines = text.splitlines()
     tables = [list(rows) for is_table, rows in groupby(lines, lambda line: line.startswith("|")) if is_table]
-    # the ladder, the claims, the axes, what stands side by side, the checked stimuli, the calibration
-    assert [len(rows) for rows in tables] == [6, 12, 5, 10, 10, 10, 8, 5, 5]
-    for rows, separators in zip(tables, (10, 13, 9, 9, 9, 9, 16, 7, 4), strict=True):
+    # changes, the ladder, the claims, the axes, what stands side by side, the checked stimuli, the calibration
+    assert [len(rows) for rows in tables] == [6, 6, 12, 5, 11, 9, 9, 7, 18, 6]
+    for rows, separators in zip(tables, (4, 10, 13, 9, 9, 9, 9, 16, 7, 4), strict=True):
         assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) for row in rows} == {separators}
     assert not re.search(r"<|(?<!\\)`|(?<!\\)\]\(|\x1b|\x00", text)
     assert sum(line.startswith("#") for line in lines) == 1

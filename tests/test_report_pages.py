@@ -1,17 +1,17 @@
 import copy
 import json
 import re
+from html import escape
 
 import pytest
-from report_factory import make_hypothesis, make_results
+from report_factory import full_size, make_results
 
 from fixtures.report.claim.evidence import SIZE_LIMIT, evidence_html
+from fixtures.report.claim.stimuli import word_diff
 from fixtures.report.overview import claims_table_html
 from fixtures.report.parts.formats import count
 from fixtures.report.parts.templating import stylesheet
 from fixtures.report.text_views import summary_markdown, terminal_lines
-
-FULL = {"side": 160}
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +21,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(folder):
-    return make_results(folder, "small", n_pairs=8, strength=2.2, flips=128)
+    return make_results(folder)
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     """A hypothesis of the full-size geometry with 25 image pairs, and its folder."""
     folder = tmp_path_factory.mktemp("full")
-    return make_hypothesis(folder, "arrow_of_time", "image_pairs", "full", 25, 0.4, 250, FULL), folder
+    return full_size(folder), folder
 
 
 def evidence(results, folder, hypothesis=0, claim=0):
@@ -78,7 +78,7 @@ def test_verdict_leads_with_all_figures(results, folder):
     claim = results["hypotheses"][2]["claims"][0]
     assert html.index("pr-badge") < html.index("<dl") < html.index("<svg")
     for figure in (claim["observed"], claim["required"], claim["null"]["p99"], claim["null"]["max"]):
-        assert re.search(rf"<dd>(≥ )?{figure:.0f}</dd>", html)
+        assert re.search(rf"<dd>(≥ )?{count(figure)}</dd>", html)
     for heading in ("Null distribution", "t of every unit", "Strongest units", "Blocks", "Published and observed"):
         assert f"<h4>{heading}</h4>" in html
 
@@ -118,19 +118,22 @@ def test_pictures_that_do_not_compress_and_long_prompts_stay_within_the_limit(re
 def test_image_pairs_are_thumbnails_that_link_to_the_files(results, folder):
     html = evidence(results, folder)
     links = re.findall(r'<a href="([^"#]+)" target="_blank" rel="noopener"><img src="data:image/jpeg;base64,', html)
-    assert len(links) == 16
-    assert links[0] == "images/arrow_of_time/00%20a.png"
+    assert len(links) == 50
+    assert links[0] == "images/arrow_of_time_rendered/00%20a.png"
 
 
 def test_prompt_pairs_are_text_with_the_differing_words_marked(results, folder):
     html = evidence(results, folder, 2)
-    assert '<mark class="pr-a">helps</mark>' in html and '<mark class="pr-b">walks past</mark>' in html
+    a, b = (results["hypotheses"][2]["stimuli"]["pairs"][0][letter]["prompt"] for letter in "ab")
+    for letter, parts in zip("ab", word_diff(a, b), strict=True):
+        differing = [escape(text) for text, differs in parts if differs]
+        assert differing and all(f'<mark class="pr-{letter}">{text}</mark>' in html for text in differing)
     assert "data:image/jpeg" not in html
     assert "data:image/jpeg" in evidence(results, folder, 1)  # the reference image
 
 
 def test_long_lists_of_stimuli_are_folded(results, folder):
-    assert "<summary>4 more pairs</summary>" in evidence(results, folder, 2)
+    assert "<summary>21 more pairs</summary>" in evidence(results, folder, 2)
 
 
 def test_an_untrained_model_is_labelled_wherever_a_verdict_stands(results, blocks):
@@ -141,7 +144,7 @@ def test_an_untrained_model_is_labelled_wherever_a_verdict_stands(results, block
 
 def test_counts_are_not_compared_across_geometries(results, folder, full):
     note = "does not have the published geometry"
-    assert note in evidence(results, folder) and note in claims_table_html(results)
+    assert note in evidence(results, folder, 2) and note in claims_table_html(results)
     same = {"name": "m", "published_geometry": True}
     assert note not in evidence_html(full[0], full[0]["claims"][0], full[1], same)
 
@@ -152,15 +155,17 @@ def test_a_refutation_on_record_is_named_as_such(results, folder):
 
 
 def test_the_command_can_be_pasted_into_a_shell(results, folder):
-    assert "pytest &#39;probes/test_arrow_of_time.py::test_count[t3]&#39;" in evidence(results, folder)
     entry = results["hypotheses"][0]
-    html = evidence_html(entry, entry["claims"][0], folder, results["model"], "pytest x --model y")
+    claim = entry["claims"][0] | {"test": "probes/test_x.py::test_count[t3]"}
+    html = evidence_html(entry, claim, folder, results["model"])
+    assert "pytest &#39;probes/test_x.py::test_count[t3]&#39;" in html
+    html = evidence_html(entry, claim, folder, results["model"], "pytest x --model y")
     assert "<pre>pytest x --model y</pre>" in html
 
 
 def test_a_claim_that_was_not_evaluated_shows_its_reason_and_no_figures(results, folder):
     html = evidence(results, folder, 3)
-    assert "not evaluated" in html and "self_reference.toml is missing" in html
+    assert "not evaluated" in html and "self_reference.toml: no such file" in html
     assert '<dl class="pr-figures">' not in html and "<img" not in html and "<svg" not in html
 
 
@@ -169,19 +174,22 @@ def test_the_table_lists_every_claim_under_its_hypothesis(results):
     for verdict in ("supported", "refuted", "inconclusive", "not evaluated"):
         assert f"</span>{verdict}</span>" in html  # the badge says it in words
     assert html.count('<td><span class="pr-badge') == 10
-    assert "self_reference.toml is missing" in html
+    assert "self_reference.toml: no such file" in html
     assert "interchangeable within a pair" in html and "<details" in html
 
 
 def test_subsets_and_twins_stand_side_by_side_with_their_own_null(results):
+    results = copy.deepcopy(results)
+    untrained = next(control for control in results["hypotheses"][2]["controls"] if control["id"] == "untrained")
+    untrained["evidence"]["kinds"][0]["twins"][2] |= {"counts": None, "reason": "no memory for a twin"}
     html, text = claims_table_html(results), summary_markdown(results)
-    evaluated = [hypothesis for hypothesis in results["hypotheses"] if hypothesis.get("comparisons")]
-    assert evaluated and html.count("<td>all pairs</td>") == text.count("| all pairs |") == len(evaluated)
-    for hypothesis in evaluated:
-        first, second = hypothesis["comparisons"][0]["counts"]
-        row = re.search(r"<td>seen in training</td>(.*?)</tr>", html[html.index(f"<h4>{hypothesis['title']}") :])[1]
+    assert html.count("<td>all pairs</td>") == text.count("| all pairs |") == 3
+    hypothesis = results["hypotheses"][0]
+    for subset in hypothesis["comparisons"]:
+        first, second = subset["counts"]
+        row = re.search(f"<td>{subset['name']}</td>(.*?)</tr>", html[html.index(f"<h4>{hypothesis['title']}") :])[1]
         cells = re.findall(r"<td class=\"pr-num\">(?:<b>)?([^<]*)", row)
-        assert cells[0] == "5"
+        assert cells[0] == count(subset["n_pairs"])
         assert row.count("untrained twin") == 0
         assert (cells[1], cells[2]) == (count(first["observed"]), count(first["p99"]))
         assert (cells[4], cells[5]) == (count(second["observed"]), count(second["p99"]))
@@ -224,7 +232,7 @@ def test_terminal_figures_are_plain_ascii(results):
     lines = terminal_lines(results)
     assert all(line.isascii() for line in lines)
     assert any(line.startswith("REFUTED") and "[refutation on record]" in line for line in lines)
-    assert lines[0].endswith("1 not evaluated") and "self_reference.toml is missing" in lines[-3]
+    assert lines[0].endswith("1 not evaluated") and "self_reference.toml: no such file" in lines[-3]
 
 
 def test_an_empty_or_unfinished_run_renders():
@@ -249,7 +257,7 @@ def test_a_damaged_unit_table_or_picture_is_named_not_fatal(results, folder, con
     hypothesis["stimuli"]["pairs"][0]["a"]["image"] = "damaged.png"
     html = evidence_html(hypothesis, hypothesis["claims"][0], tmp_path, results["model"])
     assert "damaged.csv.gz cannot be read" in html or "no unit has a t" in html
-    assert html.count("no preview") == 16
+    assert html.count("no preview") == 50
 
 
 def test_the_style_sheet_is_plain_css():

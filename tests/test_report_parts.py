@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_factory import HELD_OUT, REPLICATION
+from report_factory import held_out, replication
 
 from fixtures.report.claim.bins import integer_bins
 from fixtures.report.claim.figures import figures, prose, tally
@@ -220,24 +220,27 @@ def test_shares_give_the_part_of_a_value_and_of_all_units_beyond():
 
 
 def test_replication_shows_each_check_with_its_null_or_its_reason():
-    rows = {name: (result, detail) for name, result, detail in replication_rows(REPLICATION)}
-    assert rows["random halves of the pairs agree: median r"] == ("0.410", "null p99 0.200, p = 0.002")
+    checks = replication()
+    checks["without_one_category"] = {"reason": "only one category"}
+    checks["without_one_pair"]["counts"][1] |= {"observed": 0, "smallest": 0, "change": 0}
+    rows = {name: (result, detail) for name, result, detail in replication_rows(checks)}
+    assert rows["random halves of the pairs agree: median r"] == ("0.914", "null p99 0.729, p = 0.002")
     fewest = "without any one pair: fewest units beyond |t| = {}"
-    assert rows[fewest.format(3)] == ("33 of 40", "without p1; most influential: p2 (9)")
+    assert rows[fewest.format(3)] == ("170 of 179", "without scattered_books; most influential: scattered_books (−9)")
     assert rows[fewest.format(5)] == ("0 of 0", "no pair moves it")
-    assert rows["without any one pair: p"] == ("0.001", "")
+    assert rows["without any one pair: p"] == ("3.1×10⁻⁶", "")
     assert rows["without any one category"] == ("not evaluated", "only one category")
     again = rows["with other noise (seed 1): units beyond |t| = 3"]
-    assert again == ("38", "required 21.6, null p99 9, null max 31, p = 0.001")
-    assert rows["with other noise (seed 1): correlation of t over units with the first"] == ("0.830", "")
-    by_template = replication_rows({"without_one_template": REPLICATION["without_one_pair"]})
-    assert ("without any one template: p", "0.001", "") in by_template and "template" in by_template[1][2]
+    assert again == ("186", "required 88.8, null p99 37, null max 186, p = 1.2×10⁻⁷")
+    assert rows["with other noise (seed 1): correlation of t over units with the first"] == ("0.999", "")
+    by_template = replication_rows({"without_one_template": checks["without_one_pair"]})
+    assert ("without any one template: p", "3.1×10⁻⁶", "") in by_template and "template" in by_template[1][2]
     assert replication_rows({}) == held_out_rows({}) == []
 
 
 def test_held_out_selection_shows_its_null():
     name = "strongest 16 units of one half, in the other: mean signed t"
-    assert held_out_rows(HELD_OUT) == [(name, "2.34", "null p99 1.20, p = 0.004")]
+    assert held_out_rows(held_out()) == [(name, "4.77", "null p99 1.51, p = 0.002")]
 
 
 @given(counts=st.lists(st.integers(0, 20_000), min_size=1, max_size=8), mark=st.none() | st.integers(0, 20_000))

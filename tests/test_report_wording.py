@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from report_factory import CHECK, make_results
+from report_factory import make_results, wording_check
 
 from fixtures.report.claim.evidence import evidence_html
 from fixtures.report.control.ladder import gaps
@@ -12,7 +12,13 @@ from fixtures.report.text_views import summary_markdown
 from fixtures.report.wording import FINDINGS, HEADS, LETTERS, SHORT_HEADS, findings, giveaway, note, rows
 
 WORD = {"kind": "problem", "of": "pairs", "rule": "giveaway word", "text": "'<tiny>' marks A in 12 and B in 1"}
+MEMBERS = {"kind": "problem", "of": "placebo", "rule": "tokens", "text": "members differ: honest_teller (1)"}
 WEAK = {"kind": "note", "of": "pairs", "rule": "bag of words", "text": "words alone tell A from B"}
+
+CHECK = wording_check()
+CHECK["findings"] = [CHECK["findings"][0], MEMBERS]
+CHECK["pairs"]["templates"], CHECK["pairs"]["wording"]["endings"] = {"verb": 13, "noun": 12}, []
+CHECK["placebo"] |= {"categories": {"honesty": 25}, "wording": None}
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +46,27 @@ def test_a_row_has_a_cell_for_every_column():
     assert pairs == {
         "Texts": "pairs",
         "Pairs": "25",
-        "Tokens": "0",
-        "Words": "2 (+0)",
-        "Letters": "4 (+3)",
-        "Shared words": "91.0% (75.0%)",
-        "Changed words, tokens": "3.0, 3.8",
-        "Change starts early / middle / late": "7 / 12 / 6",
-        "Categories, pairs in each": "3 of 8 to 9",
+        "Tokens": "4 (−3)",
+        "Words": "1 (−1)",
+        "Letters": "4 (−5)",
+        "Shared words": "91.1% (76.5%)",
+        "Changed words, tokens": "2.9, 5.6",
+        "Change starts early / middle / late": "3 / 6 / 16",
+        "Categories, pairs in each": "5 of 5",
         "Templates, pairs in each": "2 of 12 to 13",
-        "Most discriminating word, pairs it marks": "apart: A 2, B 0",
+        "Most discriminating word, pairs it marks": "its: A 2, B 0",
         "Ending": "none",
-        "Bag of words": "0.74 (p 0.017)",
+        "Bag of words": "0.28 (p 0.99)",
         "Near-duplicates": "0",
     }
     assert (placebo["Texts"], placebo["Categories, pairs in each"]) == ("placebo", "1 of 25")
     assert set(list(placebo.values())[2:8]) == {"–"}
-    assert "in the vocabulary of klein-tiny" in note(CHECK) and "in the vocabulary" not in note({})
+    assert "in the vocabulary of klein-mini+arrow" in note(CHECK) and "in the vocabulary" not in note({})
 
 
 def test_problems_stand_before_notes():
     assert [kind for kind, _ in findings(CHECK)] == ["problem", "note"]
-    assert findings(CHECK)[0] == ("problem", "placebo, tokens: members differ: event 02 (1)")
+    assert findings(CHECK)[0] == ("problem", "placebo, tokens: members differ: honest_teller (1)")
 
 
 def test_a_giveaway_is_named_with_the_reason_of_the_file():
@@ -98,13 +104,15 @@ def test_a_set_that_a_word_gives_away_says_so_in_every_view(results, folder):
 
 
 def test_the_row_stands_under_every_claim_and_in_the_summary(results, folder):
+    for entry in results["hypotheses"][:3]:
+        entry["stimuli"]["check"] = CHECK
     markdown = summary_markdown(results)
     for entry in results["hypotheses"][:3]:
         block = evidence_html(entry, entry["claims"][0], folder, results["model"])
-        assert "<td>0.74 (p 0.017)</td>" in block and "<b>problem</b>: placebo, tokens: members differ" in block
+        assert "<td>0.28 (p 0.99)</td>" in block and "<b>problem</b>: placebo, tokens: members differ" in block
         name = entry["id"].replace("_", "\\_")
-        assert f"| {name} | pairs | 25 | 0 |" in markdown
-        assert f"- {name}: problem: placebo, tokens: members differ: event 02 (1)" in markdown
+        assert f"| {name} | pairs | 25 | 4 (−3) |" in markdown
+        assert f"- {name}: problem: placebo, tokens: members differ: honest\\_teller (1)" in markdown
     del results["hypotheses"][0]["stimuli"]["check"]
     entry = results["hypotheses"][0]
     assert "What the checker found" not in evidence_html(entry, entry["claims"][0], folder, results["model"])
@@ -119,7 +127,7 @@ def test_foreign_text_of_any_length_is_cut():
 def test_the_reference_of_every_pair_is_shown_beside_it(results, folder):
     entry = results["hypotheses"][1]
     for pair in entry["stimuli"]["pairs"]:
-        pair["reference"] = entry["stimuli"]["reference"]
+        pair |= {"reference": entry["stimuli"]["reference"], "template": "noun"}
     entry["stimuli"]["reference"] = None
     block = evidence_html(entry, entry["claims"][0], folder, results["model"])
     assert "the pair’s own reference image" in block and "this one reference image" not in block

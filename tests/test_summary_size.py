@@ -25,7 +25,7 @@ def test_whole_lines_are_kept_from_the_start_and_the_rest_is_counted(lines, limi
 
 
 def test_a_run_of_thousands_of_hypotheses_is_cut_and_says_so(tmp_path):
-    results = make_results(tmp_path, "small", n_pairs=8, flips=128, side=16)
+    results = make_results(tmp_path, side=16)
     assert "Cut here" not in summary_markdown(results)
     for number in range(800):
         entry = copy.deepcopy(results["hypotheses"][number % 3])
@@ -37,7 +37,7 @@ def test_a_run_of_thousands_of_hypotheses_is_cut_and_says_so(tmp_path):
 
 
 def test_one_reason_of_two_megabytes_does_not_get_through(tmp_path):
-    results = make_results(tmp_path, "small", n_pairs=8, flips=128, side=16)
+    results = make_results(tmp_path, side=16)
     claim = results["hypotheses"][3]["claims"][0]
     claim["reason"] = "é" * 1_000_000
     text = summary_markdown(results)
