@@ -7,6 +7,7 @@ from lora_factory import save_lora
 from toy_project import PROBE, STIMULI, pairs, results, run, write
 
 import fixtures.activations.measurement
+import fixtures.activations.segments
 import fixtures.baseline.from_run
 from fixtures.baseline.document import load_baseline, tensor_file
 
@@ -153,7 +154,7 @@ def test_a_partial_run_merges_what_it_evaluated(saved):
 
 def test_another_model_or_protocol_is_refused_before_anything_is_captured(saved, lora, monkeypatch):
     before = (saved.path / "then.json").read_bytes()
-    monkeypatch.setattr(fixtures.activations.measurement, "capture_batches", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(fixtures.activations.segments, "capture_batches", lambda *arguments: 1 / 0)
     for arguments, message in (
         (("--lora", str(lora)), "*then.json: it holds another model: fingerprint is klein-tiny (*"),
         (("--seed", "3"), "*then.json: it holds another protocol: seed is 0, now 3*"),

@@ -56,8 +56,8 @@ def test_every_control_is_a_test_with_its_verdict_and_evidence(ladder):
 def test_a_second_run_captures_nothing_for_the_controls_either(ladder, monkeypatch):
     run(ladder)
     before = controls(ladder)
-    for name in ("capture_batches", "measure_inputs", "match_change"):
-        monkeypatch.setattr(f"fixtures.activations.measurement.{name}", lambda *arguments: 1 / 0)
+    for name in ("segments.capture_batches", "measurement.measure_inputs", "placebo.match_change"):
+        monkeypatch.setattr(f"fixtures.activations.{name}", lambda *arguments: 1 / 0)
     run(ladder)
     after = controls(ladder)
     for record in (before, after):
@@ -560,9 +560,9 @@ def test_hostile_stimuli_are_escaped(project):
 
 KILLED = """
 import os, signal
-import fixtures.activations.measurement as measurement
+import fixtures.activations.segments as segments
 
-whole = measurement.capture_batches
+whole = segments.capture_batches
 
 def killed(pipeline, sites, stimuli, protocol, progress):
     def die(done, total):
@@ -570,7 +570,7 @@ def killed(pipeline, sites, stimuli, protocol, progress):
             os.kill(os.getpid(), signal.SIGKILL)
     return whole(pipeline, sites, stimuli, protocol, die)
 
-measurement.capture_batches = killed
+segments.capture_batches = killed
 pytest_plugins = ["fixtures.session.plugin"]
 """
 

@@ -37,9 +37,9 @@ def second(project):
 WAITING = """
 import time
 from pathlib import Path
-import fixtures.activations.measurement as measurement
+import fixtures.activations.segments as segments
 
-whole = measurement.capture_batches
+whole = segments.capture_batches
 
 def waiting(pipeline, sites, stimuli, protocol, progress):
     def wait(done, total):
@@ -48,7 +48,7 @@ def waiting(pipeline, sites, stimuli, protocol, progress):
             time.sleep(60)
     return whole(pipeline, sites, stimuli, protocol, wait)
 
-measurement.capture_batches = waiting
+segments.capture_batches = waiting
 pytest_plugins = ["fixtures.session.plugin"]
 """
 
@@ -252,9 +252,9 @@ COUNTED = """
 import json, os
 from pathlib import Path
 import fixtures.activations.images as images
-import fixtures.activations.measurement as measurement
+import fixtures.activations.segments as segments
 
-capture, draw = measurement.capture_batches, images._generate
+capture, draw = segments.capture_batches, images._generate
 
 def note(kind, names):
     with Path(f"computed-{os.getpid()}.txt").open("a") as stream:
@@ -268,7 +268,7 @@ def drawn(pipeline, batch, texts, protocol):
     note("image", (f"{request.name} {request.seed}" for request in batch))
     return draw(pipeline, batch, texts, protocol)
 
-measurement.capture_batches, images._generate = counted, drawn
+segments.capture_batches, images._generate = counted, drawn
 pytest_plugins = ["fixtures.session.plugin"]
 """
 

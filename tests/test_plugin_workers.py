@@ -178,17 +178,17 @@ def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path):
 
 # No batch of more than three stimuli about a long journey finds memory.
 SCARCE_FOR_ONE = """
-import fixtures.activations.measurement as measurement
+import fixtures.activations.segments as segments
 from fixtures.common.errors import OutOfMemory
 
-whole = measurement.capture_batches
+whole = segments.capture_batches
 
 def scarce(pipeline, sites, stimuli, protocol, progress):
     if protocol.batch_size > 3 and any("journey" in stimulus.prompt for stimulus in stimuli):
         raise OutOfMemory("no memory")
     return whole(pipeline, sites, stimuli, protocol, progress)
 
-measurement.capture_batches = scarce
+segments.capture_batches = scarce
 pytest_plugins = ["fixtures.session.plugin"]
 """
 JOURNEY = "other words about a long journey {number}"
