@@ -16,10 +16,9 @@ from benchmarks.full_size import PROMPT, pictures
 from fixtures.activations.capture import capture
 from fixtures.activations.image_manifest import ImageRequest
 from fixtures.activations.images import _generate
+from fixtures.activations.presentation import Stimulus
 from fixtures.activations.prompts import encode_prompts
-from fixtures.activations.stimulus import Stimulus
 from fixtures.models.model import Model
-from fixtures.models.turns import ready
 from fixtures.session.options import resolve_settings
 
 
@@ -39,13 +38,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = pictures(Path(folder), 8, protocol)
         stimuli = [Stimulus(str(number), f"{PROMPT} {number}", file) for number, file in enumerate(files)]
-        stage("load and validate", lambda: model.pipeline)
-        stage("text encoder's turn", lambda: ready(model.pipeline, "text_encoder"))
-        stage("transformer's turn", lambda: ready(model.pipeline, "transformer"))
-        stage("capture, 8 images", lambda: capture(model.pipeline, model.sites, stimuli, protocol))
-        texts = encode_prompts(model.pipeline, ["a glass", ""], protocol)
+        stage("load and validate", lambda: model.loaded)
+        stage("text encoder's turn", lambda: model.loaded.ready("text_encoder"))
+        stage("transformer's turn", lambda: model.loaded.ready("transformer"))
+        stage("capture, 8 images", lambda: capture(model.loaded, model.sites, stimuli, protocol))
+        texts = encode_prompts(model.loaded, ["a glass", ""], protocol)
         request = [ImageRequest("one", "a glass", 0)]
-        stage("generation, one batch", lambda: _generate(model.pipeline, request, texts, protocol))
+        stage("generation, one batch", lambda: _generate(model.loaded, request, texts, protocol))
 
 
 if __name__ == "__main__":

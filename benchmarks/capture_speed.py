@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from fixtures.activations.capture import capture
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings
 
@@ -26,7 +26,7 @@ def measure(model: Model, stimuli: list[Stimulus], rounds: int) -> dict[str, flo
     """Median seconds per stimulus of each way."""
     ways = {
         "bare transformer forward": lambda: bare_forward(model, stimuli),
-        "capture": lambda: capture(model.pipeline, model.sites, stimuli, model.protocol),
+        "capture": lambda: capture(model.loaded, model.sites, stimuli, model.protocol),
         "hooked pipeline calls": lambda: pipeline_calls(model, stimuli),
     }
     seconds = {name: [] for name in ways}

@@ -14,13 +14,15 @@ import torch
 from diffusers import Flux2Transformer2DModel
 from torch._inductor.utils import fresh_cache
 
-from fixtures.models.flux2_klein.sites import find_sites
-from fixtures.models.fullsize import TRANSFORMER
+from fixtures.models.flux2_klein.family import Flux2Klein
+from fixtures.models.flux2_klein.fullsize import TRANSFORMER
+from fixtures.models.flux2_klein.tokens import TokenLayout
 from fixtures.models.hooks.compiled import compile_blocks, recorder_of
-from fixtures.models.hooks.reduction import Reduction, TokenLayout
+from fixtures.models.hooks.reduction import Reduction
 from fixtures.models.twins import initialised
 
 TEXT, PROMPT, ROUNDS = 512, 30, 5
+FAMILY = Flux2Klein()
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIDE, BATCH, HEADS = (64, 5, 24) if DEVICE == "cuda" else (4, 1, 2)
 
@@ -49,7 +51,7 @@ def forward_inputs() -> dict:
 def recorded(transformer, inputs: dict) -> tuple[np.ndarray, float]:
     """RMS of all units, and milliseconds a stimulus, after one call to warm up."""
     layout = TokenLayout(TEXT, SIDE**2, SIDE**2)
-    with recorder_of(transformer, find_sites(transformer)) as recorder:
+    with recorder_of(FAMILY, transformer, FAMILY.find_sites(transformer)) as recorder:
         recorder.reduce = Reduction(layout, [PROMPT] * BATCH, DEVICE)
         found = recorder.forward(**inputs).sqrt().cpu().numpy()
         started = time.perf_counter()
@@ -70,7 +72,7 @@ def main() -> None:
     for name, compiler in (("first", {}), ("second", {}), ("the compiler's own settings", {"backend": "inductor"})):
         with fresh_cache():
             torch._dynamo.reset()
-            compile_blocks(transformer, **compiler)
+            compile_blocks(FAMILY, transformer, **compiler)
             found[name], took = recorded(transformer, inputs)
         distance = np.abs(found[name] - plain) / np.maximum(plain, 1e-30)
         print(

@@ -1,6 +1,6 @@
 """What a run costs at Klein's full geometry, on one GPU, as ratios within one run.
 
-    python -m fixtures.models.fullsize DIR
+    python -m fixtures.models.flux2_klein.fullsize DIR
     python -m benchmarks.full_size DIR [--json FILE] [--images 8] [--no-runs]
 
 DIR is a checkpoint of full size; its weights may be random. Prints seconds per stimulus (median of the rounds), each
@@ -29,13 +29,15 @@ from fixtures.activations.activations import Activations, pooled_rms
 from fixtures.activations.capture import capture
 from fixtures.activations.image_manifest import ImageRequest
 from fixtures.activations.images import generate
+from fixtures.activations.presentation import Stimulus
 from fixtures.activations.prompts import encode_prompts
-from fixtures.activations.references import encode_images, image_latents
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.references import encode_images
 from fixtures.common.environment import environment
+from fixtures.models.flux2_klein.forward import image_latents
+from fixtures.models.flux2_klein.tokens import TokenLayout
 from fixtures.models.hooks.compiled import compile_blocks
 from fixtures.models.hooks.recorder import SiteRecorder
-from fixtures.models.hooks.reduction import Reduction, TokenLayout
+from fixtures.models.hooks.reduction import Reduction
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings
 from fixtures.statistics.sign_flips import sign_flip_null
@@ -80,7 +82,7 @@ def forward_operations(transformer, tokens: int) -> float:
 @torch.inference_mode()
 def measure(model: Model, folder: Path, n_stimuli: int, n_images: int) -> dict[str, float]:
     """Seconds per stimulus (or image) of everything in the table."""
-    pipeline, protocol, transformer = model.pipeline, model.protocol, model.pipeline.transformer
+    loaded, protocol, transformer = model.loaded, model.protocol, model.loaded.transformer
     size = protocol.batch_size
     shown, told = stimuli(folder, n_stimuli, protocol)
     found = {}
@@ -98,13 +100,13 @@ def measure(model: Model, folder: Path, n_stimuli: int, n_images: int) -> dict[s
 
     found["hooked forward, image pairs"] = seconds(hooked, 6) / size
     pixels = torch.rand(size, 3, protocol.resolution, protocol.resolution) * 2 - 1
-    found["VAE encode"] = seconds(lambda: image_latents(pipeline, pixels), 6) / size
+    found["VAE encode"] = seconds(lambda: image_latents(loaded.pipeline, pixels), 6) / size
     keys = [stimulus.reference for stimulus in shown]
-    found["VAE encode, reading the images"] = seconds(lambda: encode_images(pipeline, keys, protocol)) / n_stimuli
+    found["VAE encode, reading the images"] = seconds(lambda: encode_images(loaded, keys, protocol)) / n_stimuli
 
     def text():
-        pipeline.text_embeddings.clear()
-        encode_prompts(pipeline, [stimulus.prompt for stimulus in told], protocol)
+        loaded.text_embeddings.clear()
+        encode_prompts(loaded, [stimulus.prompt for stimulus in told], protocol)
 
     found["text encode"] = seconds(text) / n_stimuli
     found |= captures(model, shown, told)
@@ -124,8 +126,8 @@ def captures(model: Model, shown: list[Stimulus], told: list[Stimulus], way: str
     """Seconds per stimulus of capture, from files and texts to numbers on the CPU."""
 
     def captured(chosen: list[Stimulus]) -> None:
-        model.pipeline.text_embeddings.clear()  # each capture encodes its prompts
-        capture(model.pipeline, model.sites, chosen, model.protocol)
+        model.loaded.text_embeddings.clear()  # each capture encodes its prompts
+        capture(model.loaded, model.sites, chosen, model.protocol)
 
     return {
         f"{way}capture, {name} pairs": seconds(lambda chosen=chosen: captured(chosen)) / len(chosen)
@@ -148,7 +150,7 @@ def few(model: Model, folder: Path, **changes) -> Activations:
     """Activations of ten stimuli under a changed protocol."""
     shown, told = stimuli(folder, 10, model.protocol)
     mixed = [replace(own, image=other.image) for own, other in zip(told, shown, strict=True)]
-    return capture(model.pipeline, model.sites, mixed, replace(model.protocol, **changes))
+    return capture(model.loaded, model.sites, mixed, replace(model.protocol, **changes))
 
 
 def distance(model: Model, found: Activations, expected: Activations) -> dict[str, float]:
@@ -163,7 +165,7 @@ def compiled(model: Model, folder: Path, n_stimuli: int) -> tuple[dict[str, floa
     """Seconds as in `measure` with compiled blocks, and what `repeats` says of them. The model stays compiled."""
     transformer, size, found = model.pipeline.transformer, model.protocol.batch_size, {}
     plain = few(model, folder)
-    compile_blocks(transformer)
+    compile_blocks(model.source.family, transformer)
     for name in ("image", "prompt"):
         inputs = bare_inputs(model, name == "image")
         found[f"compilation, {name} pairs (in all)"] = timed(lambda inputs=inputs: transformer(**inputs))
@@ -196,8 +198,8 @@ def generation(model: Model, n_images: int) -> dict[str, float]:
     requests = [ImageRequest(str(number), prompt, number) for number, prompt in enumerate(prompts)]
 
     def ours():
-        texts = encode_prompts(pipeline, [*prompts, ""], protocol)
-        generate(lambda: pipeline, requests, texts, protocol, lambda batch, encoded: None)
+        texts = encode_prompts(model.loaded, [*prompts, ""], protocol)
+        generate(lambda: model.loaded, requests, texts, protocol, lambda batch, encoded: None)
 
     def theirs(size: int):
         for start in range(0, n_images, size):

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fixtures.activations.activations import Activations, pooled_rms
+from fixtures.activations.activations import Activations, pair_differences, pooled_rms
 from fixtures.calibration import no_effect, power, template
 from fixtures.calibration.brightness import LARGEST
 from fixtures.calibration.calibrate import ROWS, calibrate
@@ -20,7 +20,6 @@ from fixtures.calibration.stand_in import (
     Captured,
     Remembered,
     capture_prompts,
-    differences,
     embeddings_of,
     one_thread,
     protocol_of,
@@ -38,13 +37,13 @@ def torch_on_one_core():
 
 @pytest.fixture(scope="module")
 def planted(tiny):
-    """Prompts, pipeline, planted units by site, and the edited transformer."""
+    """Prompts, the model, planted units by site, and the edited transformer."""
     rng = np.random.default_rng(0)
     concept, placebo = noun_pairs(rng)
     chosen = choose_units(tiny.groups, rng)
-    pipeline = Remembered(tiny.pipeline, embeddings_of(tiny, [*concept, *placebo]))
-    transformer = plant(pipeline, tiny, chosen, concept, placebo, protocol_of(tiny, 0), EFFECT, seed=0)
-    return concept, placebo, pipeline, chosen, transformer
+    loaded = Remembered(tiny.loaded, embeddings_of(tiny, [*concept, *placebo]))
+    transformer = plant(loaded, tiny, chosen, concept, placebo, protocol_of(tiny, 0), EFFECT, seed=0)
+    return concept, placebo, loaded, chosen, transformer
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +54,8 @@ def pool():
 
 
 def test_planting_changes_the_planted_units_weights_and_no_others(tiny, planted):
-    _, _, pipeline, chosen, transformer = planted
-    before, after = pipeline.transformer.state_dict(), transformer.state_dict()
+    _, _, loaded, chosen, transformer = planted
+    before, after = loaded.transformer.state_dict(), transformer.state_dict()
     allowed = {name: np.zeros(tuple(tensor.shape), bool) for name, tensor in before.items()}
     for site, numbers in chosen.items():
         fused = allowed[site.removesuffix("to_out") + "to_qkv_mlp_proj.weight"]
@@ -75,22 +74,22 @@ def test_planting_changes_the_planted_units_weights_and_no_others(tiny, planted)
 
 def test_fused_rows_make_the_units_channels(tiny, planted):
     """Without its gate rows a unit, and no other unit, falls silent."""
-    concept, _, pipeline, chosen, _ = planted
+    concept, _, loaded, chosen, _ = planted
     site, (number, *_) = next(iter(chosen.items()))
-    transformer = deepcopy(pipeline.transformer)
+    transformer = deepcopy(loaded.transformer)
     attention = transformer.get_submodule(site.removesuffix(".to_out"))
     gate, _ = fused_rows(attention, tiny.groups.units[number])
     attention.to_qkv_mlp_proj.weight.data[gate] = 0
-    silenced = Remembered(pipeline, pipeline.embeddings, transformer)
+    silenced = Remembered(loaded, loaded.embeddings, transformer)
     rms = pooled_rms(capture_prompts(silenced, tiny, concept[:2], protocol_of(tiny, 0)), tiny.groups)
     assert (rms == 0).all(axis=0).nonzero()[0].tolist() == [number]
 
 
 def test_planted_units_have_the_stated_effect_and_the_others_none(tiny, planted):
-    concept, placebo, pipeline, chosen, transformer = planted
-    edited = Remembered(pipeline, pipeline.embeddings, transformer)
+    concept, placebo, loaded, chosen, transformer = planted
+    edited = Remembered(loaded, loaded.embeddings, transformer)
     measured = {
-        name: differences(capture_prompts(edited, tiny, prompts, protocol_of(tiny, seed)), tiny.groups)
+        name: pair_differences(capture_prompts(edited, tiny, prompts, protocol_of(tiny, seed)), tiny.groups)
         for name, prompts, seed in (("concept", concept, 0), ("placebo", placebo, 0), ("other noise", concept, 1))
     }
     d = {name: pairs.mean(axis=0) / pairs.std(axis=0, ddof=1) for name, pairs in measured.items()}
@@ -117,21 +116,21 @@ def test_gain_gives_the_effect():
 
 
 def test_remembered_prompts_give_the_same_activations(tiny, planted):
-    concept, _, pipeline, _, _ = planted
-    plain = capture_prompts(tiny.pipeline, tiny, concept[:4], protocol_of(tiny, 0))
-    remembered = capture_prompts(pipeline, tiny, concept[:4], protocol_of(tiny, 0))
+    concept, _, loaded, _, _ = planted
+    plain = capture_prompts(tiny.loaded, tiny, concept[:4], protocol_of(tiny, 0))
+    remembered = capture_prompts(loaded, tiny, concept[:4], protocol_of(tiny, 0))
     np.testing.assert_allclose(remembered.mean_square, plain.mean_square, rtol=1e-4, atol=1e-7)
     assert (remembered.token_counts == plain.token_counts).all()
 
 
 def test_twins_of_an_edited_model_are_not_planted(tiny, planted):
     """They are made from the edited transformer: the shuffled twin has its values, at other places."""
-    concept, placebo, pipeline, chosen, transformer = planted
-    measured = measure_edited(tiny, pipeline, transformer, concept, placebo, 0)
+    concept, placebo, loaded, chosen, transformer = planted
+    measured = measure_edited(tiny, loaded, transformer, concept, placebo, 0)
     numbers = [number for numbers in chosen.values() for number in numbers]
     assert len(measured.twins) == 6
     for activations in measured.twins.values():
-        pairs = differences(activations, tiny.groups)
+        pairs = pair_differences(activations, tiny.groups)
         assert np.abs(pairs.mean(axis=0) / pairs.std(axis=0, ddof=1))[numbers].mean() < 0.4
 
 

@@ -9,20 +9,22 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fixtures.activations.capture
-from fixtures.activations.activations import TOKEN_GROUPS, Activations, pooled_rms, split_members
+from fixtures.activations.activations import Activations, pooled_rms, split_members
 from fixtures.activations.capture import capture, capture_batches
-from fixtures.activations.prompts import count_tokens
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.common.errors import ProbeError
+from fixtures.models.flux2_klein.forward import count_tokens
+from fixtures.models.flux2_klein.tokens import TokenLayout
 from fixtures.models.hooks.recorder import SiteRecorder
-from fixtures.models.hooks.reduction import Reduction, TokenLayout
+from fixtures.models.hooks.reduction import Reduction
 from fixtures.models.model import Model
+from fixtures.models.units import TOKEN_GROUPS
 
 
 @pytest.mark.parametrize("with_image", [True, False])
 def test_capture_equals_a_hooked_pipeline_call(tiny, photos, with_image):
     stimuli = [Stimulus(f"s{i}", prompt, photos[i] if with_image else None) for i, prompt in enumerate(PROMPTS)]
-    captured = pooled_rms(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol), tiny.groups)
+    captured = pooled_rms(capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol), tiny.groups)
     for stimulus, ours in zip(stimuli, captured, strict=True):
         np.testing.assert_allclose(ours, hooked_pipeline_call(tiny, stimulus), rtol=2e-6)
 
@@ -33,21 +35,21 @@ def test_capture_on_a_gpu_equals_a_hooked_pipeline_call_and_the_cpu(tiny, photos
     settings = replace(tiny.settings, device="cuda", dtype="float32")
     on_gpu = Model(settings)
     stimuli = [Stimulus(f"s{i}", prompt, photos[i]) for i, prompt in enumerate(PROMPTS)]
-    captured = pooled_rms(capture(on_gpu.pipeline, on_gpu.sites, stimuli, on_gpu.protocol), on_gpu.groups)
+    captured = pooled_rms(capture(on_gpu.loaded, on_gpu.sites, stimuli, on_gpu.protocol), on_gpu.groups)
     for stimulus, ours in zip(stimuli, captured, strict=True):
         np.testing.assert_allclose(ours, hooked_pipeline_call(on_gpu, stimulus), rtol=1e-4)
-    on_cpu = pooled_rms(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol), tiny.groups)
+    on_cpu = pooled_rms(capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol), tiny.groups)
     np.testing.assert_allclose(captured, on_cpu, rtol=1e-2)
 
 
 def test_a_fixed_reference_image_is_shown_with_every_prompt(tiny, photos):
     stimuli = [Stimulus(prompt, prompt, photos[0]) for prompt in PROMPTS]
-    captured = pooled_rms(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol), tiny.groups)
+    captured = pooled_rms(capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol), tiny.groups)
     np.testing.assert_allclose(captured[2], hooked_pipeline_call(tiny, stimuli[2]), rtol=2e-6)
 
 
 def test_attention_heads_are_the_rms_of_their_channels(tiny):
-    activations = capture(tiny.pipeline, tiny.sites, [Stimulus("s", PROMPTS[0])], tiny.protocol)
+    activations = capture(tiny.loaded, tiny.sites, [Stimulus("s", PROMPTS[0])], tiny.protocol)
     groups = pooled_rms(activations, tiny.groups)[0]
     heads = pooled_rms(activations, tiny.heads)[0]
     np.testing.assert_allclose(heads, [np.sqrt((groups[members] ** 2).mean()) for members in tiny.heads.groups])
@@ -55,7 +57,7 @@ def test_attention_heads_are_the_rms_of_their_channels(tiny):
 
 def test_token_counts_add_up_and_joint_blocks_see_no_text(tiny, photos):
     stimuli = [Stimulus(prompt, prompt, photos[0]) for prompt in PROMPTS]
-    activations = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
+    activations = capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol)
     counts = dict(zip(TOKEN_GROUPS, activations.token_counts.T, strict=True))
     assert list(counts["prompt"]) == [count_tokens(tiny.pipeline, prompt) for prompt in PROMPTS]
     assert set(counts["prompt"] + counts["padding"]) == {tiny.protocol.text_length}
@@ -67,13 +69,14 @@ def test_token_counts_add_up_and_joint_blocks_see_no_text(tiny, photos):
 
 def test_results_do_not_depend_on_what_else_is_in_the_list(tiny):
     stimuli = [Stimulus(prompt, prompt) for prompt in PROMPTS]
-    everything = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol).mean_square
-    alone = capture(tiny.pipeline, tiny.sites, stimuli[2:3], tiny.protocol).mean_square
+    everything = capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol).mean_square
+    alone = capture(tiny.loaded, tiny.sites, stimuli[2:3], tiny.protocol).mean_square
     np.testing.assert_allclose(everything[2], alone[0], rtol=1e-5)
 
 
 def test_every_batch_is_full_for_both_encoder_and_transformer(tiny, monkeypatch):
     sizes = []
+    tiny.loaded.text_embeddings.clear()  # of other tests
     encode = tiny.pipeline.encode_prompt
 
     def recorded(prompts, **options):
@@ -84,7 +87,7 @@ def test_every_batch_is_full_for_both_encoder_and_transformer(tiny, monkeypatch)
     handle = tiny.pipeline.transformer.x_embedder.register_forward_hook(lambda *call: sizes.append(len(call[2])))
     try:
         stimuli = [Stimulus(str(number), f"prompt {number}") for number in range(13)]
-        captured = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
+        captured = capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol)
     finally:
         handle.remove()
     assert sizes == [10, 10, 10, 10] and len(captured.mean_square) == 13
@@ -92,7 +95,7 @@ def test_every_batch_is_full_for_both_encoder_and_transformer(tiny, monkeypatch)
 
 def test_the_same_run_twice_gives_the_same_bits(tiny):
     stimuli = [Stimulus(prompt, prompt) for prompt in PROMPTS]
-    first, second = (capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol) for _ in range(2))
+    first, second = (capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol) for _ in range(2))
     assert np.array_equal(first.mean_square, second.mean_square)
 
 
@@ -102,11 +105,11 @@ def test_batches_come_one_by_one_and_those_before_a_failure_are_not_lost(tiny, p
     files = [photos[0]] * 10 + [photos[1]] * 10 + [odd]
     stimuli = [Stimulus(str(number), PROMPTS[0], file) for number, file in enumerate(files)]
     tiny_batches = replace(tiny.protocol, batch_size=1)
-    found = capture_batches(tiny.pipeline, tiny.sites, stimuli, tiny_batches)
+    found = capture_batches(tiny.loaded, tiny.sites, stimuli, tiny_batches)
     kept = [next(found) for _ in range(19)]  # one batch is under way while the last one is taken
     with pytest.raises(ProbeError, match="odd.png: its size differs"):
         next(found)
-    expected = capture(tiny.pipeline, tiny.sites, stimuli[:19], tiny_batches)
+    expected = capture(tiny.loaded, tiny.sites, stimuli[:19], tiny_batches)
     assert np.array_equal(Activations.joined(kept).mean_square, expected.mean_square)
     assert np.array_equal(Activations.joined(kept).token_counts, expected.token_counts)
 
@@ -114,13 +117,13 @@ def test_batches_come_one_by_one_and_those_before_a_failure_are_not_lost(tiny, p
 def test_progress_reaches_the_total(tiny):
     seen = []
     stimuli = [Stimulus(str(number), f"prompt {number}") for number in range(12)]
-    capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol, lambda done, total: seen.append((done, total)))
+    capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol, lambda done, total: seen.append((done, total)))
     assert seen == [(10, 12), (12, 12)]
 
 
 def test_a_prompt_longer_than_the_text_length_names_the_stimulus(tiny):
     with pytest.raises(ProbeError, match="set.toml, pair p, a: its prompt has .* at most 160"):
-        capture(tiny.pipeline, tiny.sites, [Stimulus("set.toml, pair p, a", "zq" * 200)], tiny.protocol)
+        capture(tiny.loaded, tiny.sites, [Stimulus("set.toml, pair p, a", "zq" * 200)], tiny.protocol)
 
 
 def test_images_of_different_sizes_are_refused(tiny, photos):
@@ -129,14 +132,14 @@ def test_images_of_different_sizes_are_refused(tiny, photos):
     for batch_size in (1, 10):
         protocol = replace(tiny.protocol, batch_size=batch_size)
         with pytest.raises(ProbeError, match="photo1.png: its size differs from .*photo0.png"):
-            capture(tiny.pipeline, tiny.sites, stimuli, protocol)
+            capture(tiny.loaded, tiny.sites, stimuli, protocol)
 
 
 @pytest.mark.parametrize("size", [(40, 40), (640, 64), (1, 3000)])
 def test_an_image_that_the_pipeline_refuses_is_refused(tiny, photos, size):
     Image.new("RGB", size).save(photos[0])
     with pytest.raises(ProbeError, match="photo0.png: the pipeline refuses it: "):
-        capture(tiny.pipeline, tiny.sites, [Stimulus("s", "x", photos[0])], tiny.protocol)
+        capture(tiny.loaded, tiny.sites, [Stimulus("s", "x", photos[0])], tiny.protocol)
 
 
 @pytest.mark.parametrize("side", [65, 66, 67, 99, 130, 300])
@@ -144,7 +147,7 @@ def test_an_image_of_more_pixels_than_the_resolution_is_scaled_down_to_it(tiny, 
     """To 64 x 64 here, not to the next smaller multiple of 16."""
     with Image.open(photos[0]) as image:
         image.resize((side, side)).save(photos[1])
-    layout = capture(tiny.pipeline, tiny.sites, [Stimulus("s", "x", photos[1])], tiny.protocol).token_counts
+    layout = capture(tiny.loaded, tiny.sites, [Stimulus("s", "x", photos[1])], tiny.protocol).token_counts
     assert layout[0, -1] == (64 // 16) ** 2
 
 
@@ -154,7 +157,7 @@ def test_a_non_finite_activation_names_stimulus_and_block(tiny):
     try:
         module.weight.data.fill_(float("nan"))
         with pytest.raises(ProbeError, match=r"first: non-finite activation in single\[1\]"):
-            capture(tiny.pipeline, tiny.sites, [Stimulus("first", "x")], tiny.protocol)
+            capture(tiny.loaded, tiny.sites, [Stimulus("first", "x")], tiny.protocol)
     finally:
         module.weight.data.copy_(weight)
 
@@ -166,7 +169,7 @@ def test_a_site_that_does_not_fire_is_an_error(tiny):
 
 
 def test_hooks_are_gone_after_capture(tiny):
-    capture(tiny.pipeline, tiny.sites, [Stimulus("s", "x")], tiny.protocol)
+    capture(tiny.loaded, tiny.sites, [Stimulus("s", "x")], tiny.protocol)
     assert not any(module._forward_pre_hooks for module in tiny.pipeline.transformer.modules())
 
 
@@ -194,7 +197,7 @@ def test_the_pooled_rms_is_the_exact_weighted_mean_of_token_groups(counts, noise
 
 def test_chunks_do_not_change_what_is_captured_and_bound_what_is_held(tiny, photos, monkeypatch):
     stimuli = [Stimulus(str(number), f"prompt {number % 7}", photos[number % 5]) for number in range(33)]
-    whole = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
+    whole = capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol)
     held = []
     encode = fixtures.activations.capture.encode_prompts
 
@@ -205,7 +208,7 @@ def test_chunks_do_not_change_what_is_captured_and_bound_what_is_held(tiny, phot
     monkeypatch.setattr(fixtures.activations.capture, "CHUNK", 15)  # rounded down to the batch size of 10
     monkeypatch.setattr(fixtures.activations.capture, "encode_prompts", recorded)
     seen = []
-    parts = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol, lambda done, total: seen.append(done))
+    parts = capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol, lambda done, total: seen.append(done))
     np.testing.assert_allclose(parts.mean_square, whole.mean_square, rtol=1e-5)
     assert held == [7, 7, 7, 3] and seen == [10, 20, 30, 33]
 

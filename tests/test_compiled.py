@@ -8,10 +8,10 @@ import torch
 
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.capture import capture
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.models.hooks import compiled
-from fixtures.models.loading import load_pipeline
+from fixtures.models.loading import load_model
 from fixtures.models.model import Model
 from fixtures.models.twins import untrained_twin
 from fixtures.session.options import resolve_settings
@@ -22,8 +22,8 @@ PROMPTS = ("A glass on a table.", "x", "Two men and a dog in the street")
 @pytest.fixture(scope="module")
 def quick(tiny):
     """klein-tiny, its blocks compiled by what takes seconds instead of a minute."""
-    loaded = load_pipeline(tiny.source, "cpu", "float32")
-    compiled.compile_blocks(loaded.transformer, backend="aot_eager")
+    loaded = load_model(tiny.source, "cpu", "float32")
+    compiled.compile_blocks(loaded.family, loaded.transformer, backend="aot_eager")
     return loaded
 
 
@@ -40,15 +40,15 @@ def assert_close(tiny, found, expected):
 def test_compiled_blocks_give_the_same_activations(tiny, quick, photos, size):
     protocol = replace(tiny.protocol, batch_size=size)
     for shown in (stimuli(), stimuli(photos)):
-        expected = capture(tiny.pipeline, tiny.sites, shown, protocol)
+        expected = capture(tiny.loaded, tiny.sites, shown, protocol)
         assert_close(tiny, capture(quick, tiny.sites, shown, protocol), expected)
 
 
 @pytest.mark.parametrize("kind", ["re-initialised", "shuffled"])
 def test_twins_of_a_compiled_model_are_compiled(tiny, quick, kind):
     twin = untrained_twin(quick, kind, 3)
-    assert compiled.is_compiled(twin.transformer)
-    expected = capture(untrained_twin(tiny.pipeline, kind, 3), tiny.sites, stimuli(), tiny.protocol)
+    assert compiled.is_compiled(twin.family, twin.transformer)
+    expected = capture(untrained_twin(tiny.loaded, kind, 3), tiny.sites, stimuli(), tiny.protocol)
     for block in (*twin.transformer.transformer_blocks, *twin.transformer.single_transformer_blocks):
         block.compile(fullgraph=True, dynamic=False, backend="aot_eager")
     assert_close(tiny, capture(twin, tiny.sites, stimuli(), tiny.protocol), expected)
@@ -61,8 +61,8 @@ def test_nothing_is_recorded_outside_of_capture(tiny, quick):
 
 
 def test_a_site_that_does_not_fire_is_an_error(tiny):
-    loaded = load_pipeline(tiny.source, "cpu", "float32")
-    compiled.compile_blocks(loaded.transformer, backend="eager")
+    loaded = load_model(tiny.source, "cpu", "float32")
+    compiled.compile_blocks(loaded.family, loaded.transformer, backend="eager")
     loaded.transformer.single_transformer_blocks[1].attn.to_out._forward_pre_hooks.clear()
     with pytest.raises(ProbeError, match=r"x: nothing was recorded in single\[1\]. Leave `--compile` out"):
         capture(loaded, tiny.sites, [Stimulus("x", "x")], tiny.protocol)
@@ -72,20 +72,20 @@ def test_a_compiler_that_fails_is_an_error_with_the_way_out(tiny):
     def broken(graph, inputs):
         raise ValueError("no compiler here")
 
-    loaded = load_pipeline(tiny.source, "cpu", "float32")
-    compiled.compile_blocks(loaded.transformer, backend=broken)
+    loaded = load_model(tiny.source, "cpu", "float32")
+    compiled.compile_blocks(loaded.family, loaded.transformer, backend=broken)
     with pytest.raises(ProbeError, match=r"--compile: .*no compiler here.* Leave the option out"):
         capture(loaded, tiny.sites, stimuli(), tiny.protocol)
 
 
 @pytest.mark.parametrize("turns", [False, True])
 def test_the_option_compiles_what_is_loaded(tiny, turns):
-    loaded = load_pipeline(tiny.source, "cpu", "float32", turns, compiled=True)
-    assert compiled.is_compiled(loaded.transformer)
+    loaded = load_model(tiny.source, "cpu", "float32", turns, compiled=True)
+    assert compiled.is_compiled(loaded.family, loaded.transformer)
     if turns:
-        loaded.turns.bring(loaded, "text_encoder")
-        loaded.turns.bring(loaded, "transformer")
-        assert compiled.is_compiled(loaded.transformer)
+        loaded.ready("text_encoder")
+        loaded.ready("transformer")
+        assert compiled.is_compiled(loaded.family, loaded.transformer)
 
 
 def test_the_protocol_says_so(tiny, tmp_path):
@@ -99,5 +99,5 @@ def test_the_protocol_says_so(tiny, tmp_path):
 def test_compiled_blocks_on_a_gpu(tiny, photos):
     plain, quick = (Model(replace(tiny.settings, device="cuda", dtype="float32", compile=value)) for value in (0, 1))
     for shown in (stimuli(), stimuli(photos)):
-        found, expected = (capture(m.pipeline, m.sites, shown, m.protocol) for m in (quick, plain))
+        found, expected = (capture(m.loaded, m.sites, shown, m.protocol) for m in (quick, plain))
         np.testing.assert_allclose(pooled_rms(found, tiny.groups), pooled_rms(expected, tiny.groups), rtol=1e-3)

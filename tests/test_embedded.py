@@ -9,7 +9,7 @@ from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from safetensors.torch import load_file, save_file
 
 from fixtures.activations.capture import capture
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import read_json
 from fixtures.klein_mini import recipe
@@ -93,17 +93,17 @@ def test_the_adapter_is_small(arrow):
 
 
 def test_a_twin_is_the_class_s_own_initialisation(tiny):
-    twin = untrained_twin(tiny.pipeline, "re-initialised", seed=3)
+    twin = untrained_twin(tiny.loaded, "re-initialised", seed=3)
     torch.manual_seed(3)
     expected = Flux2Transformer2DModel.from_config(tiny.pipeline.transformer.config).state_dict()
     found = twin.transformer.state_dict()
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
-    assert twin.text_encoder is tiny.pipeline.text_encoder and twin.vae is tiny.pipeline.vae
+    assert twin.pipeline.text_encoder is tiny.pipeline.text_encoder and twin.pipeline.vae is tiny.pipeline.vae
 
 
 def test_a_shuffled_twin_has_the_model_s_own_values_elsewhere(tiny):
     original = tiny.pipeline.transformer.state_dict()
-    twin = untrained_twin(tiny.pipeline, "shuffled", seed=3).transformer
+    twin = untrained_twin(tiny.loaded, "shuffled", seed=3).transformer
     assert twin.dtype == tiny.pipeline.transformer.dtype and not twin.training
     for name, found in twin.state_dict().items():
         assert torch.equal(found.flatten().sort().values, original[name].flatten().sort().values), name
@@ -114,15 +114,15 @@ def test_a_shuffled_twin_has_the_model_s_own_values_elsewhere(tiny):
 @pytest.mark.parametrize("kind", ["re-initialised", "shuffled"])
 def test_twins_differ_by_seed_leave_the_model_alone_and_the_random_state(tiny, photos, kind):
     stimuli = [Stimulus("s", FIXED_PROMPT, photos[0])]
-    before = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol).mean_square
+    before = capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol).mean_square
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
-    twins = [untrained_twin(tiny.pipeline, kind, seed) for seed in (0, 0, 1)]
+    twins = [untrained_twin(tiny.loaded, kind, seed) for seed in (0, 0, 1)]
     assert torch.rand(1) == expected
     first, again, other = (capture(t, tiny.sites, stimuli, tiny.protocol).mean_square for t in twins)
     assert np.array_equal(first, again) and not np.allclose(first, other)
-    assert np.array_equal(capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol).mean_square, before)
+    assert np.array_equal(capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol).mean_square, before)
 
 
 @pytest.mark.parametrize(("name", "twins", "controls", "expected"), [

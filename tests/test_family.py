@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.capture import capture
 from fixtures.activations.images import prepare_images
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.common.errors import ProbeError
-from fixtures.models import klein_tiny, quantised
+from fixtures.models import quantised
+from fixtures.models.flux2_klein import klein_tiny
 from fixtures.models.flux2_klein.sites import find_sites
-from fixtures.models.loading import load_pipeline
+from fixtures.models.loading import load_model
 from fixtures.models.model import Model
 from fixtures.models.units import attention_heads, channel_groups
 from fixtures.session.options import resolve_settings
@@ -68,7 +69,7 @@ def test_the_unit_table_follows_from_the_modules(member):
 def test_capture_equals_a_hooked_pipeline_call_on_every_member(member, photos):
     stimuli = [Stimulus(f"s{i}", prompt, photos[i] if i else None) for i, prompt in enumerate(PROMPTS[:2])]
     for stimulus in stimuli:
-        (ours,) = pooled_rms(capture(member.pipeline, member.sites, [stimulus], member.protocol), member.groups)
+        (ours,) = pooled_rms(capture(member.loaded, member.sites, [stimulus], member.protocol), member.groups)
         np.testing.assert_allclose(ours, hooked_pipeline_call(member, stimulus), rtol=2e-6)
 
 
@@ -76,7 +77,7 @@ def test_capture_equals_a_hooked_pipeline_call_on_every_member(member, photos):
 def test_a_twin_has_the_geometry_and_the_distillation_of_its_model(member, kind):
     twin = member.twin(kind, 3)
     assert find_sites(twin.transformer) == member.sites
-    assert twin.config.is_distilled == member.description["is_distilled"]
+    assert twin.pipeline.config.is_distilled == member.description["is_distilled"]
 
 
 IMAGES = """hypothesis = "toy"
@@ -95,7 +96,7 @@ b = "a dog"
 
 def test_a_distilled_model_draws_as_it_was_made_to_and_the_record_says_so(member, tmp_path, monkeypatch):
     (tmp_path / "toy.toml").write_text(IMAGES)
-    steps, loaded = [], member.pipeline
+    steps, loaded = [], member.loaded
     whole = loaded.transformer.forward
     monkeypatch.setattr(loaded.transformer, "forward", lambda **given: steps.append(1) or whole(**given))
     found = prepare_images(
@@ -164,10 +165,10 @@ def test_a_quantised_checkpoint_is_measured_and_says_what_it_is(checkpoint_copy,
     assert model.description["label"] == f"transformer quantised by {how}"
     assert model.description["parameters"] == tiny.description["parameters"]
     stimulus = Stimulus("s", PROMPTS[0], photos[0])
-    (ours,) = pooled_rms(capture(model.pipeline, model.sites, [stimulus], model.protocol), model.groups)
+    (ours,) = pooled_rms(capture(model.loaded, model.sites, [stimulus], model.protocol), model.groups)
     np.testing.assert_allclose(ours, hooked_pipeline_call(model, stimulus), rtol=2e-6)
     plain = model_of(tiny.source.folder, tmp_path / "store")
-    (before,) = pooled_rms(capture(plain.pipeline, plain.sites, [stimulus], plain.protocol), plain.groups)
+    (before,) = pooled_rms(capture(plain.loaded, plain.sites, [stimulus], plain.protocol), plain.groups)
     change = np.abs(ours / before - 1)
     assert 0 < np.median(change) < 0.02  # 8 bits are near, and are not the same
 
@@ -179,7 +180,7 @@ def test_quantised_components_take_turns_too(checkpoint_copy, tmp_path, how):
     found = []
     for memory in ("whole", "turns"):
         model = model_of(checkpoint_copy, tmp_path / "store", memory=memory)
-        found.append(capture(model.pipeline, model.sites, stimuli, model.protocol).mean_square)
+        found.append(capture(model.loaded, model.sites, stimuli, model.protocol).mean_square)
     assert np.array_equal(*found)
 
 
@@ -253,6 +254,6 @@ def test_weights_cast_to_8_bits_for_storage_are_cast_back(checkpoint_copy, tmp_p
     transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
     transformer.save_pretrained(checkpoint_copy / "transformer")
     source = model_of(checkpoint_copy, tmp_path / "store").source
-    loaded = load_pipeline(source, "cpu", "float32").transformer.transformer_blocks[0].attn.to_q.weight
+    loaded = load_model(source, "cpu", "float32").transformer.transformer_blocks[0].attn.to_q.weight
     stored = load_file(checkpoint_copy / "transformer" / WEIGHTS)["transformer_blocks.0.attn.to_q.weight"]
     assert stored.dtype == torch.float8_e4m3fn and torch.equal(loaded, stored.float())

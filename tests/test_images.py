@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fixtures.activations.activations import TOKEN_GROUPS, pooled_rms
+from fixtures.activations.activations import pooled_rms
 from fixtures.activations.images import prepare_again, prepare_images
 from fixtures.activations.measurement import Measurement
+from fixtures.activations.presentation import present
 from fixtures.activations.store import Store
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import file_sha256
+from fixtures.models.units import TOKEN_GROUPS
 from fixtures.stimuli.sets import Member, Pair, load_stimuli
 
 TEXT = """hypothesis = "h"
@@ -35,7 +37,7 @@ def stimuli(tmp_path):
 
 @pytest.fixture
 def prepare(tmp_path, tiny, stimuli):
-    def run(stimuli=stimuli, load=lambda: tiny.pipeline, **options):
+    def run(stimuli=stimuli, load=lambda: tiny.loaded, **options):
         return prepare_images(stimuli, tmp_path / "images", tiny.source, tiny.protocol, load, **options)
 
     return run
@@ -112,7 +114,7 @@ def test_both_members_of_a_pair_and_of_its_placebo_are_shown_its_reference(prepa
     )
     names = ["glass_0.reference"] * 2 + ["glass_1.reference"] * 2
     for pairs in (concept.pairs, placebo):
-        shown = measurement._present(pairs, measurement.images)
+        shown = present(concept, pairs, measurement.images)
         assert [image for _, image in shown] == [measurement.images[name] for name in names]
         assert [stimulus.image for stimulus, _ in shown] == [measurement.images[name].path for name in names]
     assert [s.prompt for s, _ in measurement.sequence] == ["a broken glass", "a glass"] * 2
@@ -243,7 +245,7 @@ def test_a_png_with_a_broken_chunk_is_named(prepare, stimuli, photos):
 def test_every_b_is_generated_again_from_another_seed(prepare, stimuli, tiny, tmp_path):
     first = prepare()
     arguments = (stimuli, tmp_path / "images", tiny.source, tiny.protocol)
-    again = prepare_again(*arguments, lambda: tiny.pipeline)
+    again = prepare_again(*arguments, lambda: tiny.loaded)
     assert list(again) == ["glass.b"] and again["glass.b"].seed == 9
     assert again["glass.b"].sha256 != first["glass.b"].sha256 and again["glass.b"].path != first["glass.b"].path
     assert prepare_again(*arguments, never) == again and prepare(load=never) == first

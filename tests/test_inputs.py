@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.activations.inputs import LATENTS, TEXT, match_change, measure_inputs, relative_distance
-from fixtures.activations.stimulus import Stimulus
+from fixtures.activations.presentation import Stimulus
 from fixtures.klein_mini.world.captions import FIXED_PROMPT
 
 PROMPTS = ("a cat sits on the mat", "a dog sits on the mat", "one two three four", "one two three four")
@@ -16,7 +16,7 @@ PROMPTS = ("a cat sits on the mat", "a dog sits on the mat", "one two three four
 @torch.inference_mode()
 def test_text_is_what_the_pipeline_encodes(tiny):
     stimuli = [Stimulus(str(n), prompt) for n, prompt in enumerate(PROMPTS)]
-    found = measure_inputs(tiny.pipeline, stimuli, TEXT, tiny.protocol)
+    found = measure_inputs(tiny.loaded, stimuli, TEXT, tiny.protocol)
     expected, _ = tiny.pipeline.encode_prompt(list(PROMPTS), max_sequence_length=tiny.protocol.text_length)
     expected = expected.double().numpy()
     grouped = expected.reshape(4, expected.shape[1], -1, 4)
@@ -33,14 +33,14 @@ def test_text_is_what_the_pipeline_encodes(tiny):
 @torch.inference_mode()
 def test_latents_are_what_the_pipeline_prepares(tiny, photos):
     stimuli = [Stimulus(str(n), FIXED_PROMPT, photo) for n, photo in enumerate(photos[:2])]
-    found = measure_inputs(tiny.pipeline, stimuli, LATENTS, tiny.protocol)
+    found = measure_inputs(tiny.loaded, stimuli, LATENTS, tiny.protocol)
     assert found.rms.shape == (2, tiny.pipeline.transformer.config.in_channels // 4) and (found.rms > 0).all()
     assert 0.5 < found.distance[0] < 2
 
 
 def test_a_change_is_matched_to_the_target(tiny, photos):
     stimuli = [Stimulus(str(n), FIXED_PROMPT, photo) for n, photo in enumerate(photos)]
-    matched = match_change(tiny.pipeline, "brightness", stimuli, 0.1, tiny.protocol)
+    matched = match_change(tiny.loaded, "brightness", stimuli, 0.1, tiny.protocol)
     assert matched.distance.shape == (5,) and matched.distance.mean() == pytest.approx(0.1, rel=0.05)
     assert 0 < matched.amount[0] < 0.9
 

@@ -9,7 +9,6 @@ from fixtures.baseline.weights import part_of, weight_digests
 from fixtures.common.errors import ProbeError
 from fixtures.models.lora import ADAPTER_FILE, resolve_adapter
 from fixtures.models.model import Model
-from fixtures.models.turns import ready
 from fixtures.session.options import resolve_settings
 
 
@@ -24,14 +23,14 @@ def model(cache, name="klein-tiny", **options) -> Model:
     return Model(resolve_settings(chosen, {}, cache, environment={}))
 
 
-def weights(pipeline) -> dict[str, torch.Tensor]:
-    return dict(ready(pipeline, "transformer").state_dict())
+def weights(loaded) -> dict[str, torch.Tensor]:
+    return dict(loaded.transformer.state_dict())
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.25, -2.0])
 def test_the_weights_move_by_the_product_of_the_factors_times_the_weight(tiny, cache, lora, weight):
-    factors, before = load_file(lora), weights(tiny.pipeline)
-    after = weights(model(cache, lora=f"{lora}:{weight:g}").pipeline)
+    factors, before = load_file(lora), weights(tiny.loaded)
+    after = weights(model(cache, lora=f"{lora}:{weight:g}").loaded)
     touched = {key.removeprefix("transformer.").split(".lora_")[0] for key in factors}
     assert touched and all(name.startswith(TOUCHED) for name in touched)
     assert {key for key in before if not torch.equal(before[key], after[key])} == {f"{name}.weight" for name in touched}
@@ -43,11 +42,11 @@ def test_the_weights_move_by_the_product_of_the_factors_times_the_weight(tiny, c
 
 def test_where_components_take_turns_the_weights_are_the_same(cache, lora):
     whole, turns = model(cache, lora=str(lora)), model(cache, lora=str(lora), memory="turns")
-    assert turns.by_turns and turns.pipeline.turns
-    expected, found = weights(whole.pipeline), weights(turns.pipeline)
+    assert turns.by_turns and turns.loaded.turns
+    expected, found = weights(whole.loaded), weights(turns.loaded)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    ready(turns.pipeline, "text_encoder")  # the transformer leaves, and comes back with the LoRA
-    assert all(torch.equal(expected[name], value) for name, value in weights(turns.pipeline).items())
+    turns.loaded.ready("text_encoder")  # the transformer leaves, and comes back with the LoRA
+    assert all(torch.equal(expected[name], value) for name, value in weights(turns.loaded).items())
 
 
 def test_it_is_another_model_to_every_key_and_record(tiny, cache, lora):
@@ -68,8 +67,8 @@ def test_it_comes_on_top_of_an_embedded_adapter(cache, tmp_path):
     more = save_lora(arrow.pipeline.transformer, tmp_path, blocks=("transformer_blocks.0.",))
     both = model(cache, "klein-mini+arrow", lora=str(more))
     assert [adapter.name for adapter in both.source.adapters] == ["klein-mini+arrow", tmp_path.name]
-    before, after = weights(arrow.pipeline), weights(both.pipeline)
-    moved = {part_of(name) for name in before if not torch.equal(before[name], after[name])}
+    before, after = weights(arrow.loaded), weights(both.loaded)
+    moved = {part_of(arrow.source.family, name) for name in before if not torch.equal(before[name], after[name])}
     assert moved == {"joint[0]"}
 
 

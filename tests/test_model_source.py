@@ -10,7 +10,8 @@ import pytest
 from huggingface_hub import errors
 
 from fixtures.common.errors import ProbeError
-from fixtures.models import checkpoint, klein_tiny
+from fixtures.models import checkpoint
+from fixtures.models.flux2_klein import klein_tiny
 from fixtures.models.source import resolve_model
 
 

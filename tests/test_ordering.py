@@ -144,7 +144,7 @@ def test_capture_only_fills_what_is_compared_and_the_store_alone_decides(order, 
     store = ("--store", str(tmp_path / "store"))
     outcome = run(order, "--capture-only", *store, probes="probes/test_order.py")
     assert outcome.ret == 0
-    monkeypatch.setattr("fixtures.activations.measurement.capture_batches", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("fixtures.activations.segments.capture_batches", lambda *arguments: 1 / 0)
     run(order, "--store-only", *store, probes="probes/test_order.py").assert_outcomes(passed=1)
 
 

@@ -8,23 +8,25 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from fixtures.activations.capture import capture
 from fixtures.activations.image_manifest import ImageRequest
 from fixtures.activations.images import _generate
+from fixtures.activations.presentation import Stimulus
 from fixtures.activations.prompts import encode_prompts
-from fixtures.activations.stimulus import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.models import loading
 from fixtures.models.description import skeleton
 from fixtures.models.device import choose_device, choose_dtype
-from fixtures.models.flux2_klein.components import TEXT_LAYERS, _trim
+from fixtures.models.flux2_klein.components import TEXT_LAYERS, trim_text_encoder
+from fixtures.models.flux2_klein.layout import LAYOUT
 from fixtures.models.flux2_klein.sites import find_sites
-from fixtures.models.loading import by_turns, load_pipeline
+from fixtures.models.loaded import LoadedModel
+from fixtures.models.loading import by_turns, load_model
 from fixtures.models.source import resolve_model
-from fixtures.models.turns import LARGE, Turns
+from fixtures.models.turns import Turns
 from fixtures.models.twins import untrained_twin
 from fixtures.models.validation import validate
 
 
 def load(folder, cache):
-    return load_pipeline(resolve_model(str(folder), None, cache), "cpu", "float32")
+    return load_model(resolve_model(str(folder), None, cache), "cpu", "float32")
 
 
 def test_klein_tiny_is_described_without_loading_it(tiny):
@@ -35,7 +37,7 @@ def test_klein_tiny_is_described_without_loading_it(tiny):
 
 
 def test_the_skeleton_has_the_sites_of_the_loaded_model(tiny):
-    validate(tiny.pipeline, tiny.sites)
+    validate(tiny.loaded, tiny.sites)
     assert skeleton(tiny.source).device.type == "meta"
 
 
@@ -44,7 +46,7 @@ def test_a_foreign_hook_is_refused(tiny):
     handle = layer.register_forward_hook(lambda *arguments: None)
     try:
         with pytest.raises(ProbeError, match=r"transformer.single_transformer_blocks.0.attn carries a hook"):
-            validate(tiny.pipeline, tiny.sites)
+            validate(tiny.loaded, tiny.sites)
     finally:
         handle.remove()
 
@@ -54,7 +56,7 @@ def test_a_compiled_block_is_refused(tiny):
     block.compile()
     try:
         with pytest.raises(ProbeError, match="transformer.transformer_blocks.1 is compiled"):
-            validate(tiny.pipeline, tiny.sites)
+            validate(tiny.loaded, tiny.sites)
     finally:
         block._compiled_call_impl = None
 
@@ -62,7 +64,7 @@ def test_a_compiled_block_is_refused(tiny):
 def test_a_wrapped_transformer_is_refused(checkpoint_copy, tmp_path):
     loaded = load(checkpoint_copy, tmp_path)
     sites = find_sites(loaded.transformer)
-    loaded.transformer = torch.compile(loaded.transformer)
+    loaded.pipeline.transformer = torch.compile(loaded.transformer)
     with pytest.raises(ProbeError, match="the transformer is OptimizedModule, expected Flux2Transformer2DModel"):
         validate(loaded, sites)
 
@@ -71,7 +73,7 @@ def test_another_pipeline_class_is_refused(tiny):
     class Other(Flux2KleinPipeline):
         pass
 
-    other = Other(**tiny.pipeline.components)
+    other = LoadedModel(tiny.loaded.family, Other(**tiny.pipeline.components))
     with pytest.raises(ProbeError, match="the pipeline is Other, expected Flux2KleinPipeline itself"):
         validate(other, tiny.sites)
 
@@ -146,25 +148,25 @@ def test_devices_and_dtypes():
 @pytest.fixture
 def turning(tiny):
     """klein-tiny with text encoder and transformer taking turns."""
-    return load_pipeline(tiny.source, "cpu", "float32", turns=True)
+    return load_model(tiny.source, "cpu", "float32", turns=True)
 
 
 def on_device(loaded):
-    return [name for name in LARGE if getattr(loaded, name) is not None]
+    return [name for name in LAYOUT.large if getattr(loaded.pipeline, name) is not None]
 
 
 def test_components_that_take_turns_give_the_same_bits_and_never_meet(tiny, turning, photos, monkeypatch):
     stimuli = [Stimulus(str(number), f"prompt {number}", photos[number % 5]) for number in range(13)]
     met, bring = [], Turns.bring
 
-    def watched(turns, loaded, name):
-        bring(turns, loaded, name)
-        met.append(on_device(loaded))
+    def watched(turns, pipeline, name):
+        bring(turns, pipeline, name)
+        met.append(on_device(turning))
 
     monkeypatch.setattr(Turns, "bring", watched)
     monkeypatch.setattr("fixtures.activations.capture.CHUNK", 10)
     found = capture(turning, tiny.sites, stimuli, tiny.protocol)
-    expected = capture(tiny.pipeline, tiny.sites, stimuli, tiny.protocol)
+    expected = capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol)
     assert np.array_equal(found.mean_square, expected.mean_square)
     assert met == [["text_encoder"], ["transformer"]] * 2
 
@@ -175,14 +177,14 @@ def test_a_twin_takes_turns_too_and_the_model_makes_room(tiny, turning, kind):
     twin = untrained_twin(turning, kind, 5)
     found = capture(twin, tiny.sites, stimuli, tiny.protocol)
     assert on_device(turning) == [] and on_device(twin) == ["transformer"]
-    expected = capture(untrained_twin(tiny.pipeline, kind, 5), tiny.sites, stimuli, tiny.protocol)
+    expected = capture(untrained_twin(tiny.loaded, kind, 5), tiny.sites, stimuli, tiny.protocol)
     assert np.array_equal(found.mean_square, expected.mean_square)
 
 
 def test_images_are_the_same_with_turns(tiny, turning):
     requests = [ImageRequest("one", "a glass", 3), ImageRequest("two", "a broken glass", 4)]
     pictures = []
-    for loaded in (tiny.pipeline, turning):
+    for loaded in (tiny.loaded, turning):
         texts = encode_prompts(loaded, ["a glass", "a broken glass", ""], tiny.protocol)
         pictures.append(_generate(loaded, requests, texts, tiny.protocol))
     assert pictures[0] == pictures[1]
@@ -199,14 +201,14 @@ def test_only_what_the_pipeline_reads_of_the_text_encoder_is_kept():
             return encoder(input_ids=tokens, output_hidden_states=True, use_cache=False).hidden_states
 
     before = states(whole)
-    _trim(whole)
+    trim_text_encoder(whole)
     after = states(whole)
     assert len(whole.model.layers) == max(TEXT_LAYERS) + 1 < len(before) - 1
     assert all(torch.equal(before[layer], after[layer]) for layer in TEXT_LAYERS)
 
 
 def test_components_take_turns_where_little_memory_is_free(tiny, monkeypatch):
-    needed = loading._bytes_needed(tiny.source.folder, "bfloat16")
+    needed = loading._bytes_needed(tiny.source, "bfloat16")
     for free, expected in ((1.4 * needed, True), (1.6 * needed, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
         assert by_turns(tiny.source, "cuda", "bfloat16") is expected
@@ -222,7 +224,7 @@ def test_a_broken_model_is_tried_once(tiny, monkeypatch):
         calls.append(1)
         raise ProbeError("broken")
 
-    monkeypatch.setattr("fixtures.models.model.load_pipeline", fail)
+    monkeypatch.setattr("fixtures.models.model.load_model", fail)
     model = Model(tiny.settings)
     for _ in range(2):
         with pytest.raises(ProbeError, match="broken"):

@@ -170,15 +170,15 @@ def test_two_claims_at_one_threshold_are_refused(ladder):
 
 
 CALIBRATED = """
-from fixtures.calibration import calibrate
-from fixtures import calibration  # only now: an earlier run in this process left its own, which no one imports again
+import fixtures.calibration.calibrate
 
+calibration = fixtures.calibration
 FOUND = {"model": "klein-tiny", "seed": 0, "power": {}, "rows": [
     {"name": name, "what": "w", "n": 2, "observed": 0.0, "bound": 0.5, "at_most": True,
      "ok": name != "bad", "detail": ""}
     for name in ("good", "bad")
 ]}
-calibrate.calibrate = lambda model, seed, progress: FOUND | {"seed": seed, "model": model.source.name}
+calibration.calibrate.calibrate = lambda model, seed, progress: FOUND | {"seed": seed, "model": model.source.name}
 calibration.ROWS = ("good", "bad")
 pytest_plugins = ["fixtures.session.plugin"]
 """
@@ -274,7 +274,7 @@ def test_a_warm_run_loads_no_model(project, monkeypatch):
     def forbidden(*arguments):
         raise AssertionError("loaded a model although everything is stored")
 
-    monkeypatch.setattr("fixtures.models.loading.load_pipeline", forbidden)
+    monkeypatch.setattr("fixtures.models.loading.load_model", forbidden)
     run(project).assert_outcomes(passed=1, failed=1)
     assert results(project)["hypotheses"][0]["activations"]["from_store"] is True
 

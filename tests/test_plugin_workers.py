@@ -44,7 +44,7 @@ def test_a_store_filled_in_shares_is_evaluated_without_the_model(whole, tmp_path
     assert len(list((whole.path / "reports").glob("2*"))) == 1, "nothing but the first run wrote a report"
 
     shutil.rmtree(whole.path / "stimuli" / "images")
-    monkeypatch.setattr("fixtures.models.model.load_pipeline", lambda *arguments: pytest.fail("loaded the model"))
+    monkeypatch.setattr("fixtures.models.model.load_model", lambda *arguments: pytest.fail("loaded the model"))
     run(whole, "--store", store, "--store-only")
     assert figures(whole) == expected
     assert results(whole)["hypotheses"][0]["activations"]["from_store"]
@@ -91,7 +91,7 @@ def test_a_store_tells_compiled_blocks_from_plain_ones(project, tmp_path, monkey
     plain.stdout.fnmatch_lines(["*no captures of klein-tiny in *compiled False*"])
     real = fixtures.models.loading.compile_blocks
     monkeypatch.setattr(
-        "fixtures.models.loading.compile_blocks", lambda transformer: real(transformer, backend="eager")
+        "fixtures.models.loading.compile_blocks", lambda family, transformer: real(family, transformer, backend="eager")
     )
     run(project, *store, "--capture-only", "--compile")
     for arguments in ((), ("--compile",)):
@@ -154,7 +154,7 @@ import fixtures.activations.capture as capture
 whole = capture._Forward.__call__
 
 def scarce(self, batch, text, images):
-    if self.protocol.batch_size > 3:
+    if self.size > 3:
         raise torch.OutOfMemoryError("no memory")
     return whole(self, batch, text, images)
 
@@ -178,17 +178,17 @@ def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path):
 
 # No batch of more than three stimuli about a long journey finds memory.
 SCARCE_FOR_ONE = """
-import fixtures.activations.measurement as measurement
+import fixtures.activations.segments as segments
 from fixtures.common.errors import OutOfMemory
 
-whole = measurement.capture_batches
+whole = segments.capture_batches
 
 def scarce(pipeline, sites, stimuli, protocol, progress):
     if protocol.batch_size > 3 and any("journey" in stimulus.prompt for stimulus in stimuli):
         raise OutOfMemory("no memory")
     return whole(pipeline, sites, stimuli, protocol, progress)
 
-measurement.capture_batches = scarce
+segments.capture_batches = scarce
 pytest_plugins = ["fixtures.session.plugin"]
 """
 JOURNEY = "other words about a long journey {number}"

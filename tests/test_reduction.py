@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.models.hooks.reduction import Reduction, TokenLayout, one_pass_kernel
+from fixtures.models.flux2_klein.tokens import TokenLayout
+from fixtures.models.hooks.reduction import Reduction, one_pass_kernel
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 

@@ -76,7 +76,7 @@ def test_full_size_null_stays_below_one_gigabyte(correlated):
     code = f"""
 import resource
 import numpy as np
-from fixtures.statistics import sign_flip_null
+from fixtures.statistics.sign_flips import sign_flip_null
 rng = np.random.default_rng(0)
 noise = rng.standard_normal((25, 16_320))
 if {correlated}:

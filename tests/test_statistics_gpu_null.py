@@ -32,7 +32,7 @@ INTERPRETED = """
 import sys
 import numpy as np
 import torch
-from fixtures.statistics import exact_flips, gpu_flips, gpu_kernels
+from fixtures.statistics.kernels import exact_flips, gpu_flips, gpu_kernels
 from fixtures.statistics.signed_sums import sum_bound, unit_vectors
 
 differences = np.load(sys.argv[1])
@@ -177,8 +177,8 @@ def test_a_pool_must_be_filled_exactly():
 
 
 def test_the_cpu_path_imports_neither_torch_nor_triton():
-    script = "import sys, numpy; from fixtures.statistics import sign_flip_null; sign_flip_null(numpy.eye(4)); "
-    script += "sys.exit(not {'torch', 'triton'}.isdisjoint(sys.modules))"
+    script = "import sys, numpy; from fixtures.statistics.sign_flips import sign_flip_null; "
+    script += "sign_flip_null(numpy.eye(4)); sys.exit(not {'torch', 'triton'}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1]).returncode == 0
 
 
