@@ -161,6 +161,17 @@ def test_a_run_whose_report_alone_cannot_be_written_is_no_success(project, monke
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_results_that_are_not_of_their_form_are_written_all_the_same_and_named(project, monkeypatch):
+    write(project, "probes/test_toy.py", PROBE.replace("margin=47", "margin=1.01"))
+    monkeypatch.setattr("fixtures.results.results.statement", lambda hypothesis: {"sentence": "Not a statement."})
+    outcome = run(project)
+    outcome.assert_outcomes(passed=2)
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+    outcome.stdout.fnmatch_lines(["not in its declared form: *results.json: field hypotheses[[]0].statement.*"])
+    found = json.loads((folder(project) / "results.json").read_text())
+    assert found["hypotheses"][0]["statement"] == {"sentence": "Not a statement."}
+
+
 def test_a_page_of_another_name_is_written_whole_and_named(project, monkeypatch):
     page = project.path / "mine" / "page.html"
     outcome = run(project, "--html", "mine/page.html", "--self-contained-html")
