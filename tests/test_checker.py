@@ -192,7 +192,7 @@ def test_agents_of_another_name_are_noted(clean):
 
 def test_images_from_files_have_no_wording(clean):
     mine, yours = Member(image=Path("mine.png")), Member(image=Path("yours.png"))
-    stimuli = replace(clean, presentation="image_pairs", placebo=(), changes=("crop",))
+    stimuli = replace(clean, presentation="image_pairs", placebo=(), alterations=("crop",))
     assert text(with_pair(stimuli, a=mine), "texts").startswith("1 of 6 pairs have images from files")
     drawn = tuple(Pair(pair.id, pair.category, mine, yours, pair.template) for pair in stimuli.pairs)
     check = check_stimuli(replace(stimuli, pairs=drawn))

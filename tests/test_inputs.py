@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.activations.inputs import LATENTS, TEXT, match_change, measure_inputs, relative_distance
+from fixtures.activations.inputs import LATENTS, TEXT, match_alteration, measure_inputs, relative_distance
 from fixtures.activations.presentation import Stimulus
 from fixtures.klein_mini.world.captions import FIXED_PROMPT
 
@@ -40,7 +40,7 @@ def test_latents_are_what_the_pipeline_prepares(tiny, photos):
 
 def test_a_change_is_matched_to_the_target(tiny, photos):
     stimuli = [Stimulus(str(n), FIXED_PROMPT, photo) for n, photo in enumerate(photos)]
-    matched = match_change(tiny.loaded, "brightness", stimuli, 0.1, tiny.protocol)
+    matched = match_alteration(tiny.loaded, "brightness", stimuli, 0.1, tiny.protocol)
     assert matched.distance.shape == (5,) and matched.distance.mean() == pytest.approx(0.1, rel=0.05)
     assert 0 < matched.amount[0] < 0.9
 

@@ -85,10 +85,10 @@ IMAGES = HEAD.replace("prompt_pairs", "image_pairs") + 'prompt = "Describe."\nim
 
 def test_a_placebo_is_pairs_of_prompts_or_changes_of_images(tmp_path):
     stimuli = load(tmp_path, HEAD + PAIR + PLACEBO)
-    assert [(pair.id, pair.a.prompt) for pair in stimuli.placebo] == [("two", "up")] and stimuli.changes == ()
+    assert [(pair.id, pair.a.prompt) for pair in stimuli.placebo] == [("two", "up")] and stimuli.alterations == ()
     assert [pair.id for pair, _, _ in stimuli.members()] == ["one", "one"]
     stimuli = load(tmp_path, IMAGES + 'placebo = ["seed", "mirror"]\n' + PAIR)
-    assert (stimuli.changes, stimuli.placebo) == (("seed", "mirror"), ())
+    assert (stimuli.alterations, stimuli.placebo) == (("seed", "mirror"), ())
     assert (load(tmp_path, HEAD + PAIR).placebo, load(tmp_path, IMAGES + PAIR).changes) == ((), ())
 
 

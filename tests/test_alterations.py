@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fixtures.stimuli.image_changes import KINDS, LARGEST, Change, matching_amount
+from fixtures.stimuli.alterations import KINDS, LARGEST, Alteration, matching_amount
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 shares = st.floats(0, 1)
@@ -24,14 +24,14 @@ def distance(a: Image.Image, b: Image.Image) -> float:
 
 @kinds
 def test_an_amount_of_zero_changes_nothing(kind):
-    assert np.array_equal(Change(kind, 0.0).apply(picture()), picture())
+    assert np.array_equal(Alteration(kind, 0.0).apply(picture()), picture())
 
 
 @kinds
 @settings(max_examples=25, deadline=None)
 @given(share=shares, seed=st.integers(0, 99))
 def test_every_amount_keeps_size_and_mode_and_gives_the_same_picture_again(kind, share, seed):
-    change = Change(kind, share * LARGEST[kind])
+    change = Alteration(kind, share * LARGEST[kind])
     changed = change.apply(picture(seed))
     assert (changed.size, changed.mode) == ((48, 32), "RGB")
     assert np.array_equal(changed, change.apply(picture(seed)))
@@ -39,19 +39,19 @@ def test_every_amount_keeps_size_and_mode_and_gives_the_same_picture_again(kind,
 
 @kinds
 def test_more_of_a_change_is_further_away(kind):
-    found = [distance(Change(kind, share * LARGEST[kind]).apply(picture()), picture()) for share in (0, 0.1, 0.5)]
+    found = [distance(Alteration(kind, share * LARGEST[kind]).apply(picture()), picture()) for share in (0, 0.1, 0.5)]
     assert found[0] < found[1] < found[2]
 
 
 def test_what_each_change_does():
     pixels = np.asarray(picture(), float)
-    np.testing.assert_allclose(np.asarray(Change("brightness", 0.5).apply(picture()), float), pixels / 2, atol=1)
-    assert np.array_equal(Change("mirror", 1.0).apply(picture()), pixels[:, ::-1])
-    window = np.asarray(Change("mirror", 0.5).apply(picture()))
+    np.testing.assert_allclose(np.asarray(Alteration("brightness", 0.5).apply(picture()), float), pixels / 2, atol=1)
+    assert np.array_equal(Alteration("mirror", 1.0).apply(picture()), pixels[:, ::-1])
+    window = np.asarray(Alteration("mirror", 0.5).apply(picture()))
     assert np.array_equal(window[:8], pixels[:8]) and np.array_equal(window[8:24, 12:36], pixels[8:24, 12:36][:, ::-1])
     plain = Image.new("RGB", (32, 32), (10, 20, 30))
-    assert np.array_equal(Change("scale", 0.3).apply(plain), plain)
-    assert np.array_equal(Change("crop", 0.3).apply(plain), plain)
+    assert np.array_equal(Alteration("scale", 0.3).apply(plain), plain)
+    assert np.array_equal(Alteration("crop", 0.3).apply(plain), plain)
 
 
 @kinds
@@ -61,10 +61,10 @@ def test_the_matching_amount_makes_the_wanted_distance(kind, share):
     def measure(change):
         return distance(change.apply(picture()), picture())
 
-    target = share * measure(Change(kind, 0.5 * LARGEST[kind]))
+    target = share * measure(Alteration(kind, 0.5 * LARGEST[kind]))
     amount = matching_amount(kind, measure, target)
     # a window of whole pixels moves in steps
-    assert measure(Change(kind, amount)) == pytest.approx(target, rel=0.25 if kind == "mirror" else 0.03)
+    assert measure(Alteration(kind, amount)) == pytest.approx(target, rel=0.25 if kind == "mirror" else 0.03)
 
 
 @kinds
