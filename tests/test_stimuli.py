@@ -89,7 +89,7 @@ def test_a_placebo_is_pairs_of_prompts_or_changes_of_images(tmp_path):
     assert [pair.id for pair, _, _ in stimuli.members()] == ["one", "one"]
     stimuli = load(tmp_path, IMAGES + 'placebo = ["seed", "mirror"]\n' + PAIR)
     assert (stimuli.alterations, stimuli.placebo) == (("seed", "mirror"), ())
-    assert (load(tmp_path, HEAD + PAIR).placebo, load(tmp_path, IMAGES + PAIR).changes) == ((), ())
+    assert (load(tmp_path, HEAD + PAIR).placebo, load(tmp_path, IMAGES + PAIR).alterations) == ((), ())
 
 
 @pytest.mark.parametrize(
