@@ -56,7 +56,7 @@ def test_every_control_is_a_test_with_its_verdict_and_evidence(ladder):
 def test_a_second_run_captures_nothing_for_the_controls_either(ladder, monkeypatch):
     run(ladder)
     before = controls(ladder)
-    for name in ("segments.capture_batches", "measurement.measure_inputs", "placebo.match_change"):
+    for name in ("segments.capture_batches", "measurement.measure_inputs", "placebo.match_alteration"):
         monkeypatch.setattr(f"fixtures.activations.{name}", lambda *arguments: 1 / 0)
     run(ladder)
     after = controls(ladder)
@@ -274,7 +274,7 @@ def test_a_warm_run_loads_no_model(project, monkeypatch):
     def forbidden(*arguments):
         raise AssertionError("loaded a model although everything is stored")
 
-    monkeypatch.setattr("fixtures.models.loading.load_model", forbidden)
+    monkeypatch.setattr("fixtures.models.model.load_model", forbidden)
     run(project).assert_outcomes(passed=1, failed=1)
     assert results(project)["hypotheses"][0]["activations"]["from_store"] is True
 

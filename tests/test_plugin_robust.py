@@ -131,7 +131,7 @@ def test_a_full_disk_under_a_refresh_leaves_the_old_entries(project, store, monk
         disk_full(patched, f"{store}/activations/*.{kind}")
         outcome = run(project, "--store", str(store), "--refresh")
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED and not parts(store)
-    monkeypatch.setattr("fixtures.models.loading.load_model", lambda *arguments: pytest.fail("loaded the model"))
+    monkeypatch.setattr("fixtures.models.model.load_model", lambda *arguments: pytest.fail("loaded the model"))
     run(project, "--store", str(store)).assert_outcomes(passed=1, failed=1)
     assert results(project)["hypotheses"][0]["counts"] == before and not (store / "damaged").exists()
 
@@ -272,7 +272,7 @@ def note(kind, names):
         stream.writelines(f"{kind} {name}\\n" for name in names)
 
 def counted(pipeline, sites, stimuli, protocol, progress):
-    note("capture", (f"{stimulus.name} {protocol.seed} {stimulus.change}" for stimulus in stimuli))
+    note("capture", (f"{stimulus.name} {protocol.seed} {stimulus.alteration}" for stimulus in stimuli))
     return capture(pipeline, sites, stimuli, protocol, progress)
 
 def drawn(pipeline, batch, texts, protocol):
