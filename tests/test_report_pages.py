@@ -56,7 +56,9 @@ def test_a_protocol_of_its_own_stands_under_the_claims_of_a_hypothesis(results):
     entry = data["hypotheses"][0]
     entry["protocol"] |= {"batch_size": 4, "device": "<b>"}
     device, size = data["protocol"]["device"], data["protocol"]["batch_size"]
-    line = f"Captured under a protocol of its own: device &lt;b&gt; (the run: {device}), batch size 4 (the run: {size})."
+    line = (
+        f"Captured under a protocol of its own: device &lt;b&gt; (the run: {device}), batch size 4 (the run: {size})."
+    )
     html, text = claims_table_html(data), summary_markdown(data)
     assert html.count(line) == len(entry["claims"]) and text.count(line) == 1
     for one_missing in (data | {"protocol": {}}, data | {"hypotheses": [entry | {"protocol": None}]}):
