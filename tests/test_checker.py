@@ -226,7 +226,8 @@ def test_the_command_prints_every_set_and_fails_with_problems(tmp_path, capsys):
 
 def test_the_table_in_the_docs_is_that_of_the_files(capsys):
     main(["check", "--markdown"])
-    assert capsys.readouterr().out.strip() in (ROOT / "docs" / "stimuli.md").read_text()
+    written = (ROOT / "docs" / "stimuli.md").read_text()
+    assert capsys.readouterr().out == written, "run: python -m fixtures check --markdown > docs/stimuli.md"
 
 
 def test_the_command_prints_the_shipped_sets_as_markdown(capsys):
