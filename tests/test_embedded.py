@@ -15,7 +15,7 @@ from fixtures.common.files import read_json
 from fixtures.klein_mini import recipe
 from fixtures.klein_mini.world.captions import FIXED_PROMPT
 from fixtures.models import embedded
-from fixtures.models.lora import ADAPTER_FILE
+from fixtures.models.lora.adapter import ADAPTER_FILE
 from fixtures.models.model import Model
 from fixtures.models.source import resolve_model
 from fixtures.models.twins import untrained_twin
@@ -150,5 +150,5 @@ def test_an_adapter_that_fits_no_module_is_refused(monkeypatch, cache, tmp_path)
     foreign = {name.replace("transformer.", "transformer.nowhere."): value for name, value in whole.items()}
     save_file(foreign, tmp_path / ADAPTER_FILE)
     monkeypatch.setitem(embedded.EMBEDDED, "klein-mini+arrow", replace(embedded.ARROW, adapter=tmp_path))
-    with pytest.raises(ProbeError, match=f"{tmp_path}.*fits no module of the model"):
+    with pytest.raises(ProbeError, match=f"{tmp_path}.*converter does not know"):
         _ = model("klein-mini+arrow", cache, tmp_path).pipeline

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -7,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from fixtures.baseline.weights import part_of, weight_digests
 from fixtures.common.errors import ProbeError
-from fixtures.models.lora import ADAPTER_FILE, resolve_adapter
+from fixtures.models.lora.adapter import ADAPTER_FILE, resolve_adapter
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings
 
@@ -80,7 +81,7 @@ def test_it_comes_on_top_of_an_embedded_adapter(cache, tmp_path):
         ("{file}:much", "'much' after the colon is not a weight"),
         ("{file}:nan", "'nan' after the colon is not a weight"),
         ("{file}:", "'' after the colon is not a weight"),
-        ("{folder}", "expected pytorch_lora_weights.safetensors in this folder"),
+        ("{folder}", "expected pytorch_lora_weights.safetensors or adapter_model.safetensors in this folder"),
         ("{folder}/notes.txt", r"expected a \*.safetensors file"),
         ("{folder}/cut.safetensors", "the download was cut off"),
     ],
@@ -156,12 +157,16 @@ def test_digests_follow_the_weights_and_nothing_else(tiny, cache, checkpoint_cop
     expected = digests(tiny.source)
     copy = model(cache, str(checkpoint_copy))
     hashes = cache / "hashes-of-tensors.json"
-    save_file(cut, file.with_name("part-1.safetensors"))
-    save_file(rest, file)  # the same tensors in two files
+    file.unlink()
+    parts = {"part-1.safetensors": cut, "part-2.safetensors": rest}  # the same tensors in two files
+    for name, tensors in parts.items():
+        save_file(tensors, file.with_name(name))
+    index = {"weight_map": {tensor: name for name, tensors in parts.items() for tensor in tensors}}
+    file.with_name(f"{file.name}.index.json").write_text(json.dumps(index))
     assert weight_digests(copy.source, hashes) == expected
     assert weight_digests(copy.source, hashes) == expected and hashes.stat().st_size > 1000
     rest["transformer_blocks.0.attn.to_q.weight"][0, 0] += 1e-3
-    save_file(rest, file)
+    save_file(rest, file.with_name("part-2.safetensors"))
     found = weight_digests(copy.source, hashes)
     assert [part for part in expected if expected[part] != found[part]] == ["joint[0]"]
     config = checkpoint_copy / "scheduler" / "scheduler_config.json"
