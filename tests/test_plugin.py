@@ -514,6 +514,13 @@ def test_a_full_disk_under_the_reports_still_shows_the_verdicts(project, monkeyp
     outcome.stdout.no_fnmatch_line("*INTERNALERROR*")
 
 
+@pytest.mark.parametrize("first", ["a.safetensors", "nowhere.safetensors:0.5"])
+def test_a_second_lora_is_a_usage_error_and_not_the_only_one(project, first):
+    outcome = run(project, "--lora", first, "--lora", "b.safetensors")
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines([f"*--lora b.safetensors: given twice, {first} before; expected one*"])
+
+
 def test_a_claim_without_a_hypothesis_is_a_usage_error(project):
     write(project, "probes/test_toy.py", PROBE.replace("HYPOTHESIS =", "OTHER ="))
     outcome = run(project)
