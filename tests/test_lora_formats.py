@@ -522,6 +522,21 @@ def test_what_arrives_in_reduced_precision_is_within_its_rounding(tiny, transfor
     fuse(tiny.source.family, deepcopy(transformer).to(dtype), resolve_adapter(str(file)))
 
 
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float16, 1e4), (torch.float32, 1e25), (torch.bfloat16, 1e25)])
+def test_more_than_a_weight_can_hold_is_refused(tiny, transformer, tmp_path, dtype, size):
+    file = written(tmp_path, {name: tensor * size for name, tensor in whole_file(transformer).items()})
+    with pytest.raises(ProbeError, match="is no longer finite in torch.*: it adds too much"):
+        fuse(tiny.source.family, deepcopy(transformer).to(dtype), resolve_adapter(str(file)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float64])
+def test_other_dtypes_of_a_file_arrive(tiny, transformer, tmp_path, dtype):
+    state = {name: tensor.to(dtype) for name, tensor in whole_file(transformer).items()}
+    both = [(f"transformer.{module}.lora_B.weight", f"transformer.{module}.lora_A.weight") for module in MODULES[:3]]
+    expected = {m: state[up].float() @ state[down].float() for m, (up, down) in zip(MODULES, both, strict=False)}
+    check(moved(tiny, transformer, written(tmp_path, state)), expected)
+
+
 def test_a_library_that_loses_a_tensor_is_found_out(tiny, transformer, tmp_path, monkeypatch):
     kind = tiny.source.family.pipeline_class
     load = kind.load_lora_into_transformer
