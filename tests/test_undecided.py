@@ -79,7 +79,7 @@ WAYS = [
     ("--gate", "none", "--reruns", "1"),
     ("--strict-claims", "-q"),
     ("--import-mode", "importlib"),
-    ("--setup-plan",),
+    ("--setup-only",),
 ]
 
 
