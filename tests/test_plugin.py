@@ -414,7 +414,9 @@ def test_one_test_by_name_is_a_partial_run_that_lists_only_itself(project):
     assert list(claims(project, folder)) == ["test_supported"]
 
 
-@pytest.mark.parametrize("arguments", [("--collect-only",), ("-k", "nothing_of_that_name")])
+@pytest.mark.parametrize(
+    "arguments", [("--collect-only",), ("--setup-plan",), ("--fixtures",), ("-k", "nothing_of_that_name")]
+)
 def test_a_run_without_claims_writes_nothing(project, arguments):
     run(project, *arguments)
     assert not list((project.path / "reports").glob("2*"))

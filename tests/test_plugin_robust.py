@@ -1,20 +1,25 @@
 """Runs in bad conditions: terminated, on a full disk or read-only stimuli, two at once, beside old and new files."""
 
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import pytest
 from toy_project import IMAGES, PROBE, STIMULI, claims, entries, folder, pairs, results, run, write
+from without_flock import no_flock
 
 from fixtures.activations.inventory import FORMAT
 from fixtures.common.files import read_json, sha256_of
+from fixtures.common.sharing import share
 
 pytest_plugins = "pytester"
 
@@ -201,6 +206,36 @@ def test_a_disk_that_is_full_at_the_start_is_a_usage_error(project, monkeypatch)
         outcome = run(project)
     assert outcome.ret == pytest.ExitCode.USAGE_ERROR
     outcome.stderr.fnmatch_lines(["ERROR: --reports *: cannot be written (No space left on device)*"])
+
+
+@pytest.fixture
+def unlocked(monkeypatch):
+    """From here on the file system has no flock."""
+    return lambda: monkeypatch.setattr(fcntl, "flock", no_flock())
+
+
+def test_old_locks_are_no_hindrance_where_there_is_no_flock(drawn, store, unlocked):
+    run(drawn, "--store", str(store))
+    old = list(drawn.path.rglob("*.lock")) + list(store.rglob("*.lock"))
+    assert old, "flock leaves its files"
+    unlocked()
+    outcome = run(drawn, "--store", str(store), "--refresh")
+    assert results(drawn)["hypotheses"][0]["activations"]["from_store"] is False
+    outcome.stdout.no_fnmatch_line("*waiting for*")
+
+
+def test_a_lock_of_another_machine_is_waited_for_in_words(project, store, unlocked, monkeypatch):
+    run(project, "--store", str(store))
+    unlocked()
+    locks = sorted(store.glob("activations/*/*.lock"))
+    for lock in locks:
+        lock.write_text("77\nelsewhere\n")
+    monkeypatch.setattr("fixtures.activations.store.share", partial(share, patience=0.2))
+    ended = threading.Timer(2.0, lambda: [lock.unlink(missing_ok=True) for lock in locks])
+    ended.start()
+    outcome = run(project, "--store", str(store), "--refresh")
+    outcome.assert_outcomes(passed=1, failed=1)
+    outcome.stdout.fnmatch_lines([f"waiting for {store}*.lock: process 77 on elsewhere holds it.*delete the file."])
 
 
 @pytest.fixture

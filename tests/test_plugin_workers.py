@@ -67,6 +67,63 @@ def test_a_launcher_gives_the_share(project, tmp_path, monkeypatch):
     assert 0 < seen[0] < seen[1]
 
 
+SHARES = [
+    ({"RANK": "0", "WORLD_SIZE": "4"}, (), "share 1 of 4: three more processes must run"),
+    ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, (), "share 2 of 2: one more process must run"),
+    (
+        {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_MAX": "3"},
+        (),
+        "share 3 of 3: two more processes must run",
+    ),
+    ({}, ("--shard", "1/2"), "share 1 of 2: one more process must run"),
+    ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, (), None),
+]
+
+
+@pytest.mark.parametrize(("variables", "arguments", "line"), SHARES)
+def test_a_share_ends_with_what_must_run_besides(project, tmp_path, monkeypatch, variables, arguments, line):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    store = ("--store", str(tmp_path / "store"))
+    outcome = run(project, *store, "--capture-only", *arguments)
+    assert outcome.ret == 0
+    if line:
+        outcome.stdout.fnmatch_lines([line])
+    else:
+        outcome.stdout.no_fnmatch_line("*must run*")
+    evaluated = run(project, *store, "--store-only", "--controls", "none")
+    if line:
+        assert evaluated.ret == pytest.ExitCode.TESTS_FAILED
+        evaluated.stdout.fnmatch_lines(["*--store-only loads no model*", "not decided: 2 of 2 claims and controls (*"])
+        assert run(project, *store, "--capture-only", "--shard", "1/1").ret == 0
+    run(project, *store, "--store-only", "--controls", "none").assert_outcomes(passed=1, failed=1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments"),
+    [
+        ({"RANK": "1"}, ("--capture-only",)),
+        ({"SLURM_STEP_NUM_TASKS": "four"}, ("--capture-only",)),
+        ({"SLURM_ARRAY_TASK_ID": "x"}, ("--capture-only",)),
+        ({"LOCAL_RANK": "x"}, ()),
+    ],
+)
+def test_a_malformed_variable_of_a_launcher_is_a_usage_error(project, monkeypatch, variables, arguments):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    outcome = run(project, *arguments)
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["ERROR: *RANK*" if "RANK" in str(variables) else "ERROR: SLURM_*"])
+    assert not (project.path / "reports").exists()
+
+
+def test_nothing_to_capture_is_no_success(project, tmp_path):
+    write(project, "probes/test_toy.py", "def test_plain():\n    pass\n")
+    outcome = run(project, "--store", str(tmp_path / "store"), "--capture-only")
+    assert outcome.ret == pytest.ExitCode.TESTS_FAILED
+    outcome.stdout.fnmatch_lines(["--capture-only: none of the chosen tests asks for activations*"])
+
+
 def test_an_empty_store_says_what_there_is(project, tmp_path):
     outcome = run(project, "--store", str(tmp_path / "store"), "--store-only")
     outcome.stdout.fnmatch_lines(["*--store-only: no captures of klein-tiny in *. There are: none.*"])

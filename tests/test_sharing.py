@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fixtures.common.errors import ProbeError
-from fixtures.common.sharing import locked, share
+from fixtures.common.locks import locked
+from fixtures.common.sharing import share
 
 
 def refused(error):

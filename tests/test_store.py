@@ -172,7 +172,7 @@ def test_two_processes_compute_once(tmp_path):
 def test_a_store_that_cannot_be_written_can_be_read(store, monkeypatch):
     store.get(KEY, make)
     monkeypatch.setattr("fixtures.activations.store.write_together", never)
-    monkeypatch.setattr("fixtures.common.sharing.FileLock", never)
+    monkeypatch.setattr("fixtures.common.locks.FileLock", never)
     assert same(store.get(KEY, never)[0], make())
 
 

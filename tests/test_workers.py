@@ -27,8 +27,8 @@ def test_what_is_no_share_is_refused(text):
         ({}, Shard()),
         ({"RANK": "2", "WORLD_SIZE": "4"}, Shard(2, 4)),
         ({"RANK": "0", "WORLD_SIZE": "1"}, Shard()),
-        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, Shard(1, 2)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Shard()),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "4"}, Shard(1, 2)),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "4"}, Shard()),
         ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "4", "SLURM_ARRAY_TASK_MAX": "7"}, Shard(3, 4)),
         (
             {
@@ -89,7 +89,7 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch):
         ({"PYTEST_XDIST_WORKER": "gw1"}, "5"),
         ({"PYTEST_XDIST_WORKER": "gw2"}, "4"),
         ({"LOCAL_RANK": "1"}, "5"),
-        ({"SLURM_LOCALID": "0"}, "4"),
+        ({"SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "2"}, "4"),
         ({}, "4,5"),
     ],
 )
