@@ -1,5 +1,6 @@
 """Pairs that are no evidence are refused: the same to the model within a pair, or shown before in another pair."""
 
+import itertools
 import unicodedata
 
 import numpy as np
@@ -66,13 +67,15 @@ def test_a_repeat_is_found_wherever_it_is_and_nothing_else_is(members):
     """Under any order of the pairs and any exchange of their members."""
     same = [a == b for a, b in members]
     again = [{a, b} in [set(other) for other in members[:n]] for n, (a, b) in enumerate(members)]
+    shared = [bool({a, b} & set(itertools.chain(*members[:n]))) for n, (a, b) in enumerate(members)]
     listed = [(f"p{n}", Shown(f"A{n}", a), Shown(f"B{n}", b)) for n, (a, b) in enumerate(members)]
-    first = next((n for n in range(len(members)) if same[n] or again[n]), None)
-    if first is None:
+    n = next((n for n in range(len(members)) if same[n] or again[n] or shared[n]), None)
+    if n is None:
         refuse_repeats("toy.toml", listed)
     else:
-        alike, twice = rf"a \(A{first}\) and b \(B{first}\) are the same", rf"\(a: A{first}; b: B{first}\) repeats"
-        with pytest.raises(ProbeError, match=f"^toy.toml: pair p{first}:? {alike if same[first] else twice}"):
+        found = rf"\(a: A{n}; b: B{n}\) {'repeats' if again[n] else 'shares a member with'} pair p\d"
+        found = rf": a \(A{n}\) and b \(B{n}\) are the same" if same[n] else " " + found
+        with pytest.raises(ProbeError, match=f"^toy.toml: pair p{n}{found}"):
             refuse_repeats("toy.toml", listed)
 
 
@@ -227,11 +230,23 @@ def test_pairs_of_pictures_that_repeat_another_are_refused(measured, save, order
     assert len(measured(without).sequence) == 6
 
 
-def test_a_picture_that_several_pairs_share_is_allowed(measured, save):
-    shared, copy = save("a.png", scene(0)), save("b.bmp", scene(0), "BMP")
-    text = PHOTOS.format(number=0, a=shared, b=save("c.png", scene(1)))
-    text += PHOTOS.format(number=1, a=copy, b=save("d.png", scene(2)))
-    assert len(measured(HEAD + text).sequence) == 4
+def test_a_picture_that_two_pairs_share_is_refused_as_one_file_is(measured, save):
+    """Against one and the same B, every pair shows what is peculiar to it."""
+    text = PHOTOS.format(number=0, a=save("a.png", scene(0)), b=save("b.png", scene(1)))
+    text += PHOTOS.format(number=1, a=save("c.png", scene(2)), b=save("d.bmp", scene(1), "BMP"))
+    with pytest.raises(ProbeError, match=r"pair p1 .*d\.bmp\) shares a member with pair p0 \(b: .*b\.png\)"):
+        _ = measured(HEAD + text).sequence
+
+
+def test_reading_pictures_that_takes_seconds_says_how_far_it_is(measured, save, monkeypatch):
+    found = measured(HEAD + PHOTOS.format(number=0, a=save("1.png", scene(0)), b=save("2.png", scene(1))))
+    said = []
+    monkeypatch.setattr(found.captures, "progress", lambda what: lambda *done: said.append((what, *done)))
+    _ = found.set_images.all()
+    assert said == []
+    monkeypatch.setattr("fixtures.activations.images.PATIENCE", 0)
+    _ = found.set_images.all()
+    assert said == [("reading images for toy", 1, 2), ("reading images for toy", 2, 2)]
 
 
 def test_images_that_the_model_draws_alike_are_refused(measured, tiny, monkeypatch):
