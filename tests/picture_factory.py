@@ -45,8 +45,8 @@ def png(samples: np.ndarray, bits: int, colour: int, chunks: dict[bytes, bytes] 
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
-def profile(gamma: float, primaries: list[list[float]]) -> bytes:
-    """An ICC profile of an RGB display: its gamma, and the XYZ (at D50) of red, green and blue."""
+def profile(gamma: float, primaries: list[list[float]] | None = None) -> bytes:
+    """An ICC profile of a display: its gamma, and the XYZ (at D50) of red, green and blue, or None of a grey one."""
 
     def fixed(*values: float) -> bytes:
         return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
@@ -55,16 +55,17 @@ def profile(gamma: float, primaries: list[list[float]]) -> bytes:
     text = "test".encode("utf-16-be")
     named = b"mluc\0\0\0\0" + struct.pack(">II", 1, 12) + b"enUS" + struct.pack(">II", len(text), 28) + text
     tags = {b"desc": named, b"cprt": named, b"wtpt": b"XYZ \0\0\0\0" + fixed(0.9642, 1, 0.8249)}
-    tags |= {
-        name + b"XYZ": b"XYZ \0\0\0\0" + fixed(*xyz) for name, xyz in zip((b"r", b"g", b"b"), primaries, strict=True)
-    }
-    tags |= {name + b"TRC": curve for name in (b"r", b"g", b"b")}
+    colours = zip((b"r", b"g", b"b"), primaries or (), strict=bool(primaries))
+    tags |= {name + b"XYZ": b"XYZ \0\0\0\0" + fixed(*xyz) for name, xyz in colours}
+    tags |= {name + b"TRC": curve for name in ((b"r", b"g", b"b") if primaries else (b"k",))}
     table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
     for name, data in tags.items():
         table += name + struct.pack(">II", start + len(body), len(data))
         body += data + b"\0" * (-len(data) % 4)
     size = 128 + len(table) + len(body)
-    head = struct.pack(">I4sI4s4s4s", size, b"\0\0\0\0", 0x04200000, b"mntr", b"RGB ", b"XYZ ")
+    head = struct.pack(
+        ">I4sI4s4s4s", size, b"\0\0\0\0", 0x04200000, b"mntr", b"RGB " if primaries else b"GRAY", b"XYZ "
+    )
     head += struct.pack(">6H4s4sIIIIII", 2026, 1, 1, 0, 0, 0, b"acsp", b"\0\0\0\0", 0, 0, 0, 0, 0, 0)
     head += fixed(0.9642, 1, 0.8249)
     return head.ljust(128, b"\0") + table + body

@@ -182,14 +182,24 @@ def test_colours_of_another_display_are_those_that_a_viewer_shows(read):
     assert np.abs(expected - PIXELS).max() > 20  # so that it would be missed
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_grey_of_another_gamma_is_that_which_a_viewer_shows(read, mode):
+    grey = PIXELS[..., 0]
+    image = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(grey).convert(mode)
+    linear = (grey / 255) ** 1.5
+    expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(read(encoded(image, "PNG", icc_profile=profile(1.5))) - expected[..., None]).max() < 1.6
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_a_profile_that_says_srgb_changes_nothing(read, format):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    assert np.array_equal(read(encoded(RGB, format, icc_profile=srgb)), read(encoded(RGB, format)))
+    for image in (RGB, RGB.convert("L")):  # grey that keeps the profile of the colours that it was made of
+        assert np.array_equal(read(encoded(image, format, icc_profile=srgb)), read(encoded(image, format)))
 
 
 def test_a_profile_of_other_pixels_or_of_nothing_is_refused(refused):
-    refused(encoded(RGB.convert("L"), "PNG", icc_profile=profile(2.2, SRGB)), "profile does not fit its L pixels")
+    refused(encoded(RGB, "PNG", icc_profile=profile(2.2)), "profile does not fit its RGB pixels")
     refused(encoded(RGB, "PNG", icc_profile=b"no profile"), "profile does not fit its RGB pixels")
 
 
