@@ -169,14 +169,6 @@ def test_a_prompt_that_would_be_cut_off_is_refused_before_generation(prepare, st
         prepare(long)
 
 
-def test_a_pair_of_equal_images_is_refused(prepare, stimuli, photos):
-    photos[1].write_bytes(photos[0].read_bytes())
-    pair = stimuli.pairs[0]
-    members = {field: replace(pair.a, prompt=None, image=photo) for field, photo in zip("ab", photos[:2], strict=True)}
-    with pytest.raises(ProbeError, match="pair glass: a and b are the same image, byte for byte"):
-        prepare(replace(stimuli, pairs=(replace(pair, **members),)))
-
-
 def test_images_that_another_process_adds_meanwhile_are_seen(prepare, monkeypatch):
     """The other process finishes between the look without the lock and the lock."""
     from fixtures.activations import image_manifest

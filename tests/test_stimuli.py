@@ -152,8 +152,9 @@ def test_another_seed_is_no_placebo_of_images_that_nobody_generates(tmp_path):
 
 
 def test_an_image_seed_is_needed_for_what_is_generated_and_refused_where_nothing_is_shown(tmp_path):
-    (tmp_path / "mine.png").touch()
-    own = PAIR.replace('"left"', '{ image = "mine.png" }').replace('"right"', '{ image = "mine.png", sha256 = "0" }')
+    for name in ("mine.png", "other.png"):
+        (tmp_path / name).touch()
+    own = PAIR.replace('"left"', '{ image = "mine.png" }').replace('"right"', '{ image = "other.png", sha256 = "0" }')
     head = HEAD.replace("prompt_pairs", "image_pairs") + 'prompt = "Describe."\n'
     stimuli = load(tmp_path, head + own)
     assert stimuli.image_seed is None and (stimuli.pairs[0].a.sha256, stimuli.pairs[0].b.sha256) == (None, "0")
