@@ -1,7 +1,9 @@
 """Runs where something that is mostly there is missing: plugins, links, a name and a home, a writable folder."""
 
+from pathlib import Path
+
 import pytest
-from toy_project import folder, run
+from toy_project import PROBE, STIMULI, folder, pairs, results, run, write
 
 pytest_plugins = "pytester"
 
@@ -68,3 +70,54 @@ def test_a_plugin_that_does_not_start_leaves_no_run_folder(project):
     project.makeconftest(REFUSING)
     project.runpytest_subprocess("-p", "no:cacheprovider", "probes")
     assert not list((project.path / "reports").glob("*"))
+
+
+@pytest.fixture
+def linked(project, tmp_path_factory):
+    """Another way to the toy project."""
+    link = tmp_path_factory.mktemp("elsewhere") / "a link, 100% of it"
+    link.symlink_to(project.path)
+    return link
+
+
+@pytest.mark.parametrize("where", ["", "probes", "probes/test_toy.py", "probes/..", "stimuli/../probes"])
+@pytest.mark.parametrize("inside", ["elsewhere", "the link"])
+def test_a_clone_reached_through_a_link_is_the_clone(project, linked, monkeypatch, where, inside):
+    monkeypatch.chdir(linked.parent if inside == "elsewhere" else linked)
+    run(project, probes=str(linked / where)).assert_outcomes(passed=1, failed=1)
+    found = results(project)
+    assert found["run"]["complete"] is True
+    assert found["hypotheses"][0]["claims"][0]["test"] == "probes/test_toy.py::test_supported"
+
+
+def test_one_test_of_a_clone_reached_through_a_link(project, linked, monkeypatch):
+    monkeypatch.chdir(linked.parent)
+    run(project, probes=f"{linked}/probes/test_toy.py::test_supported").assert_outcomes(passed=1)
+    monkeypatch.chdir(linked / "probes")
+    run(project, probes="test_toy.py::test_supported").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("name", ["probes", "probes/test_toy.py", "stimuli", "stimuli/toy.toml", "reports"])
+@pytest.mark.parametrize("asked", ["probes", "."])
+def test_any_part_of_a_clone_may_be_a_link(project, tmp_path_factory, photos, name, asked):
+    write(project, "probes/test_toy.py", PROBE)
+    photos[0].rename(project.path / "stimuli" / "own.png")
+    text = STIMULI.replace("prompt_pairs", "reference_prompt_pairs") + 'reference = { image = "own.png" }\n'
+    write(project, "stimuli/toy.toml", text + pairs(10))
+    (project.path / "reports").mkdir()
+    target = tmp_path_factory.mktemp("much") / "deeper" / "there" / Path(name).name
+    target.parent.mkdir(parents=True)
+    (project.path / name).rename(target)
+    (project.path / name).symlink_to(target)
+    run(project, probes=asked).assert_outcomes(passed=2)
+    found, place = results(project), folder(project).resolve()
+    assert found["run"]["complete"] is True
+    assert (place / found["hypotheses"][0]["stimuli"]["reference"]["image"]).is_file()
+
+
+def test_what_was_captured_of_a_folder_is_found_again_through_a_link(project, checkpoint_copy, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(checkpoint_copy)
+    store = ("--store", str(tmp_path / "store"), "--device", "cpu")
+    for model in (str(checkpoint_copy), str(tmp_path / "link")):
+        outcome = run(project, "--model", model, *store, *(("--store-only",) if "link" in model else ()))
+        outcome.assert_outcomes(passed=2)
