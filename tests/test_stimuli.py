@@ -179,3 +179,13 @@ def test_any_printable_text_survives(tmp_path, members):
         for number, (a, b) in enumerate(pairs)
     )
     assert [member.prompt for _, _, member in load(tmp_path, text).members()] == members
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_file_that_an_editor_of_windows_has_saved_is_read(tmp_path, newline):
+    file = tmp_path / "h.toml"
+    file.write_bytes((HEAD + PAIR).replace("\n", newline).encode("utf-8-sig"))
+    assert load_stimuli(file).pairs[0].a.prompt == "left"
+    file.write_bytes((HEAD + PAIR).encode("utf-16"))
+    with pytest.raises(ProbeError, match="h.toml: not valid TOML in UTF-8: it is in UTF-16. Save it as UTF-8"):
+        load_stimuli(file)
