@@ -1,9 +1,19 @@
 """Runs where something that is mostly there is missing: plugins, links, a name and a home, a writable folder."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from toy_project import PROBE, STIMULI, folder, pairs, results, run, write
+
+from fixtures.common.errors import ProbeError
+from fixtures.session.options import resolve_settings
+
+ROOT = Path(__file__).parents[1]
 
 pytest_plugins = "pytester"
 
@@ -121,3 +131,89 @@ def test_what_was_captured_of_a_folder_is_found_again_through_a_link(project, ch
     for model in (str(checkpoint_copy), str(tmp_path / "link")):
         outcome = run(project, "--model", model, *store, *(("--store-only",) if "link" in model else ()))
         outcome.assert_outcomes(passed=2)
+
+
+@pytest.fixture
+def nobody(project, tmp_path_factory):
+    """How to run a command as a user without a name, whose one writable folder is the returned one, and who may read
+    all others, as in a container that is started with a user id."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("only root may become another user")
+    own = tmp_path_factory.mktemp("own")
+    own.chmod(0o777)
+    rights = [f"--{which}=-all,+dac_read_search" for which in ("inh-caps", "ambient-caps", "bounding-set")]
+    become = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", *rights]
+    if subprocess.run([*become, "true"], capture_output=True).returncode:
+        pytest.skip("no right to become another user")
+    shutil.copytree(ROOT / "fixtures", project.path / "fixtures", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run_as(*arguments, **variables):
+        command = [*become, sys.executable, "-m", "pytest", "probes", "--model", "klein-tiny", *arguments]
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(project.path), **variables}
+        done = subprocess.run(command, cwd=project.path, env=environment, capture_output=True, text=True, timeout=300)
+        assert "Traceback" not in done.stdout + done.stderr and "INTERNALERROR" not in done.stdout + done.stderr
+        return done
+
+    return own, run_as
+
+
+def test_a_user_without_name_and_home_runs_a_clone_that_is_read_only(nobody):
+    own, run_as = nobody
+    done = run_as("--store", str(own / "store"), "--reports", str(own / "reports"))
+    assert done.returncode == 1 and "1 failed, 1 passed" in done.stdout
+    assert (own / "reports/latest/report.html").exists() and list((own / "store/kernels").rglob("*.nbc"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        (
+            (),
+            {},
+            "--store: no home folder is known for this user, so there is no cache folder either. Expected",
+        ),
+        (("--store", "~/x"), {}, "--store ~/x: no home folder is known for this user"),
+        (("--store", "{own}", "--model", "~/x"), {}, "--model ~/x: no home folder is known for this user"),
+        (("--store", "{own}", "--lora", "~/x:2"), {}, "--lora ~/x:2: no home folder is known for this user"),
+        ((), {"HOME": "/"}, "cannot be written (Permission denied). Choose another with `--reports DIR`."),
+        (("--store", "{own}", "--save-baseline", "~/x.json"), {}, "--save-baseline ~/x.json: no home folder"),
+    ],
+)
+def test_what_a_user_without_a_home_has_to_name_is_said(nobody, arguments, variables, message):
+    own, run_as = nobody
+    done = run_as(*(argument.format(own=own) for argument in arguments), **variables)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR and message in done.stderr
+
+
+def test_a_home_that_cannot_be_written_is_named_with_the_option(nobody):
+    own, run_as = nobody
+    done = run_as("--reports", str(own / "reports"), HOME="/")
+    assert "the store /.cache/flux2-klein-probes cannot be written (Permission denied)" in done.stdout
+    assert "`--store DIR`" in done.stdout and done.returncode == 1
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "x" * 5000, "a\0b"])
+@pytest.mark.parametrize("option", ["store", "reports", "baseline", "save-baseline"])
+def test_a_path_that_is_none_is_named_with_its_option(tmp_path, option, name):
+    with pytest.raises(ProbeError, match=f"^--{option} .*(Give the path without ~|Give another path)"):
+        resolve_settings({option: name}, {}, tmp_path, {})
+
+
+@pytest.mark.parametrize("flags", [["-O"], ["-OO"]])
+def test_an_interpreter_that_leaves_assertions_out_is_refused(project, flags):
+    command = [sys.executable, *flags, "-m", "pytest", "-p", "no:cacheprovider", "probes"]
+    done = subprocess.run(command, cwd=project.path, capture_output=True, text=True)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.stderr.startswith("ERROR: python -O (or PYTHONOPTIMIZE): tests decide by assert statements")
+    assert not (project.path / "reports").exists()
+
+
+def test_no_folder_for_temporary_files_is_a_usage_error(project, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fixtures.session.surroundings.tempfile", SimpleNamespace(gettempdir=nowhere))
+        outcome = run(project)
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["ERROR: no folder for temporary files can be written*Set TMPDIR*"])
