@@ -133,6 +133,20 @@ def test_what_was_captured_of_a_folder_is_found_again_through_a_link(project, ch
         outcome.assert_outcomes(passed=2)
 
 
+def test_a_clone_may_have_any_name(project, tmp_path_factory, monkeypatch):
+    """pytest-html would replace $HOME in the path of its page."""
+    clone = tmp_path_factory.mktemp("any") / "a $HOME of 100%d, ünï漢 #1 [2] ~'\""
+    shutil.copytree(project.path, clone)
+    monkeypatch.chdir(clone)
+    run(project).assert_outcomes(passed=1, failed=1)
+    assert (clone / "reports/latest/report.html").exists()
+    monkeypatch.chdir(project.path)
+    outcome = run(project, "--reports", f"{clone}/reports")
+    assert outcome.ret == pytest.ExitCode.USAGE_ERROR
+    outcome.stderr.fnmatch_lines(["ERROR: *pytest-html replaces $NAME in a path. Choose another with `--reports DIR`."])
+    assert len(list(clone.glob("reports/2*"))) == 1
+
+
 @pytest.fixture
 def nobody(project, tmp_path_factory):
     """How to run a command as a user without a name, whose one writable folder is the returned one, and who may read
