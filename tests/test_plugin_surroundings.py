@@ -231,3 +231,16 @@ def test_no_folder_for_temporary_files_is_a_usage_error(project, monkeypatch):
         outcome = run(project)
     assert outcome.ret == pytest.ExitCode.USAGE_ERROR
     outcome.stderr.fnmatch_lines(["ERROR: no folder for temporary files can be written*Set TMPDIR*"])
+
+
+def test_a_python_without_the_requirements_is_told_so(tmp_path):
+    """One without any package but pytest's, as where the environment was not activated."""
+    for name in ("conftest.py", "pytest.ini", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "probes").mkdir()
+    bare = "import importlib.metadata as m, sys, pytest\n"
+    bare += "def none(name):\n    raise m.PackageNotFoundError(name)\n"
+    bare += "m.distribution = none\nsys.exit(pytest.main(['probes', '-p', 'no:cacheprovider']))\n"
+    done = subprocess.run([sys.executable, "-c", bare], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith(f"ERROR: not installed for {sys.executable}: accelerate, ")
+    assert "pip install -r requirements.txt" in done.stderr and "Traceback" not in done.stderr + done.stdout
