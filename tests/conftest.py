@@ -68,7 +68,7 @@ def project(pytester, compiled, cache, monkeypatch):
     monkeypatch.setenv("PROBES_MODEL", "klein-tiny")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makeconftest('pytest_plugins = ["fixtures.session.plugin"]')
-    pytester.makeini("[pytest]\nrender_collapsed = none\ninitial_sort = original\n")
+    pytester.makeini("[pytest]\naddopts = --strict-config\n")
     write(pytester, "stimuli/toy.toml", STIMULI + pairs(10))
     write(pytester, "probes/test_toy.py", PROBE)
     return pytester

@@ -199,3 +199,35 @@ def test_a_field_that_is_not_of_the_form_is_named(tmp_path, path, value, message
     file.write_text(json.dumps(data | {"sha256": sha256_of(data)}))
     with pytest.raises(ProbeError, match=f"{file}: field {message}.*Put the right file back"):
         load_baseline(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ('{"a": 1}', "JSON of another kind. Expected a baseline"),
+        ("[]", "JSON of another kind"),
+        ("null", "JSON of another kind"),
+        ('{"schema": 1, "run": {}}', "the results.json of a run"),
+        ('{"schema": 9}', "a baseline of a newer schema"),
+        ('{"schema": 1}', "the baseline is damaged: it has no hypotheses"),
+        ('{"schema": 1, "hypotheses": {}, "x": NaN}', "the baseline is damaged: it was changed after it was saved"),
+        ('{"schema": 1, "hypotheses": {}, "x": "\\ud800"}', "the baseline is damaged: it was changed"),
+        ("", r"the baseline is damaged: not valid JSON in UTF-8: Expecting value"),
+        ("half", r"the baseline is damaged: not valid JSON in UTF-8"),
+    ],
+)
+def test_a_foreign_file_and_a_damaged_one_are_told_apart(tmp_path, text, cause):
+    file = tmp_path / "b.json"
+    if text == "half":
+        save_baseline(file, of("a"))
+        text = file.read_text()[: file.stat().st_size // 2]
+    file.write_text(text)
+    with pytest.raises(ProbeError, match=f"{file}: {cause}"):
+        load_baseline(file)
+
+
+def test_a_baseline_that_an_editor_of_windows_has_saved_is_read(tmp_path):
+    file = tmp_path / "b.json"
+    save_baseline(file, of("a"))
+    file.write_bytes(file.read_text().replace("\n", "\r\n").encode("utf-8-sig"))
+    assert load_baseline(file).head == head()

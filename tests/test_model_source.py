@@ -159,6 +159,20 @@ def test_pickled_weights_are_not_weights(checkpoint_copy, tmp_path):
         resolve_model(str(checkpoint_copy), None, tmp_path)
 
 
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_in_any_text_of_a_checkpoint_is_refused_by_name(checkpoint_copy, tmp_path, mark):
+    """diffusers and transformers would stumble over it, or put it into every prompt (a chat template)."""
+    files = [file for pattern in ("*.json", "*.jinja", "*.txt") for file in checkpoint_copy.rglob(pattern)]
+    assert {file.suffix for file in files} >= {".json", ".jinja"}
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(whole.decode().encode(mark))
+        with pytest.raises(ProbeError, match=f"{file}: begins with the byte-order mark of UTF-(8|16), which diffusers"):
+            resolve_model(str(checkpoint_copy), None, tmp_path)
+        file.write_bytes(whole)
+    resolve_model(str(checkpoint_copy), None, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["no-such-model", "./nowhere", "/no/where", "a/b/c"])
 def test_an_unknown_name_lists_what_is_known(tmp_path, name):
     with pytest.raises(

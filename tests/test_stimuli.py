@@ -122,7 +122,11 @@ def test_a_placebo_is_pairs_of_prompts_or_changes_of_images(tmp_path):
         (HEAD + PAIR.replace('a = "left"\n', ""), r"pair 1 \(one\): field 'a' is missing"),
         (HEAD + PAIR.replace('"left"', '" "'), r"pair 1 \(one\): field 'a' is ' '"),
         (HEAD + PAIR.replace('"left"', "5"), r"pair 1 \(one\): field 'a' is 5"),
-        (HEAD + PAIR.replace('"left"', r'"le\nft"'), "field 'a' has leading or trailing space, a line break"),
+        (
+            HEAD + PAIR.replace('"left"', r'"le\nft"'),
+            r"field 'a' has U\+000A .* at place 3, a line break; expected one",
+        ),
+        (HEAD + PAIR.replace('"left"', '" left"'), "field 'a' is ' left'; expected no space before or behind it"),
         (HEAD + PAIR.replace('"left"', '"right"'), r"field 'b' is the same stimulus as a of pair 1 \(one\)"),
         (HEAD + PAIR + 'extra = "x"\n', r"pair 1 \(one\): field 'extra' is not known here"),
         (HEAD + PAIR.replace('"left"', '{ image = "x.png" }'), "this presentation has no images"),
@@ -142,6 +146,20 @@ def test_a_missing_file_and_a_missing_image_are_named(tmp_path):
     head = HEAD.replace("prompt_pairs", "image_pairs") + 'prompt = "Describe."\nimage_seed = 7\n'
     with pytest.raises(ProbeError, match=r"pair 1 \(one\): field 'a' names the image .*gone.png, which does not exist"):
         load(tmp_path, head + PAIR.replace('"left"', '{ image = "gone.png" }'))
+
+
+def test_a_link_to_nothing_says_where_it_leads(tmp_path):
+    (tmp_path / "h.toml").symlink_to("gone.toml")
+    with pytest.raises(
+        ProbeError, match="h.toml: a link to gone.toml, where there is nothing. Expected a stimulus file"
+    ):
+        load_stimuli(tmp_path / "h.toml")
+    (tmp_path / "h.toml").unlink()
+    (tmp_path / "own.png").symlink_to("../blobs/gone")
+    with pytest.raises(
+        ProbeError, match=r"field 'a' names the image .*own.png, which leads to nothing at ../blobs/gone"
+    ):
+        load(tmp_path, IMAGES + PAIR.replace('"left"', '{ image = "own.png" }'))
 
 
 def test_another_seed_is_no_placebo_of_images_that_nobody_generates(tmp_path):
@@ -180,3 +198,13 @@ def test_any_printable_text_survives(tmp_path, members):
         for number, (a, b) in enumerate(pairs)
     )
     assert [member.prompt for _, _, member in load(tmp_path, text).members()] == members
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_file_that_an_editor_of_windows_has_saved_is_read(tmp_path, newline):
+    file = tmp_path / "h.toml"
+    file.write_bytes((HEAD + PAIR).replace("\n", newline).encode("utf-8-sig"))
+    assert load_stimuli(file).pairs[0].a.prompt == "left"
+    file.write_bytes((HEAD + PAIR).encode("utf-16"))
+    with pytest.raises(ProbeError, match="h.toml: not valid TOML in UTF-8: it is in UTF-16. Save it as UTF-8"):
+        load_stimuli(file)
