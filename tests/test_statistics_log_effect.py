@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fixtures.statistics.log_effect import amplification, log_effect, log_ratios, percent, wording_numbers
+from fixtures.statistics.amplification import amplification
+from fixtures.statistics.cross_products import wording_numbers
+from fixtures.statistics.log_effect import log_effect, log_effect_square, log_ratios, percent
 
 VALUES = st.floats(-2, 2, allow_nan=False, width=32)
 
@@ -37,6 +39,7 @@ def test_equals_brute_force(given_):
     found, expected = log_effect(values, labels), brute(values, labels)
     np.testing.assert_allclose(found.units, expected, atol=1e-12)
     assert found.mean_square == pytest.approx(expected.mean(), abs=1e-12)
+    assert log_effect_square(values, labels) == found.mean_square
     flips = [brute(values * np.array(signs)[:, None], labels).mean() for signs in product((1, -1), repeat=len(values))]
     slack = 1e-9 * np.abs(values @ values.T).sum() / values.shape[1] + 1e-15
     at_least = np.mean(np.array(flips) >= expected.mean() + slack)
