@@ -22,7 +22,7 @@ def missing() -> list[str]:
     return sorted(found)
 
 
-if sys.version_info < (3, 11):  # noqa: UP036  # who has an older one is to be told so
+if sys.version_info < (3, 11):  # noqa: UP036 - who has an older one is to be told so
     raise SystemExit(f"ERROR: this is Python {sys.version.split()[0]}; 3.11 or newer is needed.")
 if names := missing():
     raise SystemExit(

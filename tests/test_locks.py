@@ -129,14 +129,14 @@ def test_a_marker_that_may_just_be_being_written_is_left_for_a_moment(lock, with
     [
         ("123\nelsewhere\n", "process 123 on elsewhere holds it"),
         (f"{DEAD}\nelsewhere\n456\n", f"process {DEAD} on elsewhere holds it"),
-        (f"{os.getpid()}\n{{here}}\n", f"process {os.getpid()} on this machine holds it"),
+        ("{own}\n{here}\n", "process {own} on this machine holds it"),
     ],
 )
 def test_what_may_be_alive_is_waited_for_and_named(lock, without, text, holder):
     lock.parent.mkdir()
-    left(lock, text.format(here=locks._this_machine(lock.parent)), age=0.0)
+    left(lock, text.format(own=os.getpid(), here=locks._this_machine(lock.parent)), age=0.0)
     (line,) = acquired(lock)
-    assert line.startswith(f"waiting for {lock}: {holder}.")
+    assert line.startswith(f"waiting for {lock}: {holder.format(own=os.getpid())}.")
     assert line.endswith("If there is no such process any more, delete the file.")
 
 
