@@ -1,6 +1,7 @@
 """Shared by the project's own tests: one klein-tiny, built and loaded once, and toy projects that run on it."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,12 @@ from fixtures.statistics.sign_flips import sign_flip_null
 from fixtures.statistics.split_half_null import split_half_null
 
 ROOT = Path(__file__).parents[1]
+ONCE = (
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "statsmodels.stats.multitest",
+    "torch._inductor.compile_fx",
+)
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +54,13 @@ def photos(tmp_path) -> list[Path]:
         files.append(tmp_path / f"photo{index}.png")
         Image.fromarray(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(files[-1])
     return files
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported_once():
+    """pytester forgets what is first imported in a project of its own, and these cannot be imported twice."""
+    for name in ONCE:
+        import_module(name)
 
 
 @pytest.fixture(scope="session")
