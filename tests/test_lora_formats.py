@@ -560,3 +560,46 @@ def test_the_file_is_looked_through_even_where_everything_is_stored(tiny, cache,
 def test_what_is_written_here_reads_back(transformer, tmp_path):
     state = whole_file(transformer)
     assert load_file(written(tmp_path, state)).keys() == state.keys()
+
+
+# found by a reader
+
+
+def test_adapters_of_different_names_are_not_one(tiny, transformer, tmp_path):
+    up, down = factors(linears(transformer)[MODULES[0]].weight.shape)
+    for module in MODULES[:2]:
+        state = {f"{MODULES[0]}.lora_A.default.weight": down, f"{MODULES[0]}.lora_B.default.weight": up}
+        state |= {f"{module}.lora_B.style.weight": up, f"{module}.lora_A.style.weight": down}
+        refused(tiny, transformer, written(tmp_path, state), "are of different adapters")
+
+
+@pytest.mark.parametrize("place", ["_orig_mod.{}", "transformer._orig_mod.{}"])
+def test_names_of_a_compiled_module_are_read(tiny, transformer, tmp_path, place):
+    module = MODULES[0]
+    up, down = factors(linears(transformer)[module].weight.shape)
+    name = place.format(module)
+    state = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    check(moved(tiny, transformer, written(tmp_path, state)), {module: up @ down})
+
+
+def test_an_alpha_that_is_only_noted_is_not_passed_over(tiny, transformer, tmp_path):
+    state = whole_file(transformer)
+    file = written(tmp_path, state, ss_network_alpha="16.0", ss_network_dim="4")
+    refused(tiny, transformer, file, "its metadata note an alpha of 4 times the rank, and it has no alpha tensors")
+    for noted in ({"ss_network_alpha": "4.0", "ss_network_dim": "4"}, {"ss_network_alpha": "None"}):
+        assert additions_of(tiny.source.family, resolve_adapter(str(written(tmp_path, state, **noted))), transformer)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"use_rslora": "false"}, "says use_rslora = 'false', expected true or false"),
+        ({"rank_pattern": {"(": 4}}, "says rank_pattern = .*, expected numbers by regular expressions"),
+        ({"alpha_pattern": ["x"]}, "says alpha_pattern = .*, expected numbers by regular expressions"),
+    ],
+)
+def test_options_of_another_type_are_named(tiny, transformer, tmp_path, changes, message):
+    peft_folder(transformer, tmp_path / "peft", lora_alpha=16)
+    config = tmp_path / "peft" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    refused(tiny, transformer, tmp_path / "peft" / "adapter_model.safetensors", message)

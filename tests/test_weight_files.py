@@ -1,6 +1,7 @@
 """Which weight files of a component are read, that all their tensors arrive, and what is said of the others."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -191,7 +192,7 @@ def test_why_there_is_nothing_to_read(checkpoint_copy, tmp_path, names, message)
             "a pointer of Git LFS.*`git lfs pull`",
         ),
         (b"<!DOCTYPE html><html></html>", "a web page, not a safetensors file"),
-        (b"", "0 bytes, expected 8: the download was cut off"),
+        (b"", "0 bytes: the download was cut off"),
         (b"PK\x03\x04" + b"x" * 50, "(not a safetensors file|the download was cut off)"),
         (b"\x10\0\0\0\0\0\0\0[1, 2, 3, 4, 5]   ", "not a safetensors file"),
         (b"\x02\0\0\0\0\0\0\0{}trailing", "18 bytes, expected 10"),
@@ -300,3 +301,98 @@ def test_the_parts_of_a_quantised_weight_are_its_own(name):
     skeleton = torch.nn.ModuleDict({"block": torch.nn.ModuleDict({"linear": torch.nn.Linear(2, 2)})})
     stored = [f"block.linear.{name}", "block.linear.bias", f"nowhere.linear.{name}", f"block.other.{name}"]
     assert quantised.left_out(stored, skeleton) == sorted(stored[2:])
+
+
+# found by a reader
+
+ENTRY = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"shape": [2, 2], "data_offsets": [0, 16]},
+        {"dtype": "F32", "data_offsets": [0, 16]},
+        {"dtype": "F32", "shape": [2, 2]},
+        ENTRY | {"dtype": ["F32"]},
+        ENTRY | {"shape": [2, 3]},
+        ENTRY | {"shape": [-2, -2]},
+        ENTRY | {"shape": [2.0, 2]},
+        ENTRY | {"shape": "22"},
+        ENTRY | {"data_offsets": [1, 16]},
+        ENTRY | {"data_offsets": [-4, 12]},
+        ENTRY | {"data_offsets": [0.0, 16.0]},
+        ENTRY | {"data_offsets": ["0", 16]},
+        ENTRY | {"data_offsets": [16]},
+        ENTRY | {"data_offsets": [0, 10**400]},
+        ENTRY | {"dtype": "BF16"},
+        "x",
+        None,
+        [],
+    ],
+)
+def test_a_header_that_describes_no_tensor_is_no_safetensors_file(tmp_path, entry):
+    header = json.dumps({"x": entry}).encode()
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(
+        ProbeError, match="x.safetensors: (not a safetensors file|.*the download was cut off)"
+    ) as caught:
+        check_finite(file)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_nested_header_is_no_safetensors_file(tmp_path):
+    header = b"[" * 200_000
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"  ")
+    with pytest.raises(ProbeError, match="not a safetensors file"):
+        check_finite(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int32, torch.bool, torch.int64])
+def test_numbers_of_another_kind_are_refused(checkpoint_copy, tmp_path, dtype):
+    weights = checkpoint_copy / "transformer" / SINGLE
+    state = load_file(weights)
+    state["proj_out.weight"] = state["proj_out.weight"].to(dtype)
+    save_file(state, weights)
+    refused(checkpoint_copy, tmp_path, "transformer: the tensor proj_out.weight is stored as .*(expected floating|no )")
+
+
+def test_an_option_within_an_option_is_refused(checkpoint_copy, tmp_path):
+    config = checkpoint_copy / "text_encoder" / "config.json"
+    content = json.loads(config.read_text())
+    content["rope_parameters"]["foo"] = 3
+    config.write_text(json.dumps(content))
+    refused(checkpoint_copy, tmp_path, "text_encoder/config.json: not all of it would be used: .*foo")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", None, "tokenizer: no vocabulary, expected tokenizer.json or vocab.json and merges.txt"),
+        ("tokenizer.json", "{}", "tokenizer.*cannot be (loaded|read)"),
+        ("tokenizer.json", '{"version": ', "tokenizer/tokenizer.json: not .*JSON"),
+        ("tokenizer_config.json", "", "tokenizer/tokenizer_config.json: not .*JSON"),
+        ("chat_template.jinja", "{% for", "tokenizer: its chat template cannot be used"),
+    ],
+)
+def test_a_damaged_tokenizer_is_named(checkpoint_copy, tmp_path, name, content, message):
+    file = checkpoint_copy / "tokenizer" / name
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+    with pytest.raises(ProbeError, match=f"(?s)checkpoint.*{message}|cannot be loaded"):
+        _ = resolved(checkpoint_copy, tmp_path).loaded
+
+
+def test_values_that_do_not_go_together_are_an_error_of_the_configuration(checkpoint_copy, tmp_path):
+    config = checkpoint_copy / "transformer" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"axes_dims_rope": [2, 2]}))
+    with pytest.raises(ProbeError, match="the transformer fails on a pass of a few tokens"):
+        _ = resolved(checkpoint_copy, tmp_path).loaded
+
+
+def test_a_pipe_is_no_file(checkpoint_copy, tmp_path):
+    os.mkfifo(checkpoint_copy / "transformer" / "x.json")
+    refused(checkpoint_copy, tmp_path, "transformer/x.json: not a file")
