@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from toy_project import CONTROL, PLACEBO, PROBE, STIMULI, pairs, write
 
@@ -17,10 +18,8 @@ from fixtures.statistics.split_half_null import split_half_null
 
 ROOT = Path(__file__).parents[1]
 ONCE = (
-    "matplotlib.figure",
-    "matplotlib.backends.backend_agg",
-    "statsmodels.stats.multitest",
-    "torch._inductor.compile_fx",
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "statsmodels.stats.multitest"),
+    *("torch._inductor.compile_fx", "torch._dynamo.repro.after_dynamo", "torch._dynamo.repro.after_aot"),
 )
 
 
@@ -61,6 +60,7 @@ def imported_once():
     """pytester forgets what is first imported in a project of its own, and these cannot be imported twice."""
     for name in ONCE:
         import_module(name)
+    torch._dynamo.list_backends()  # registers those that are imported when asked for
 
 
 @pytest.fixture(scope="session")
