@@ -37,6 +37,12 @@ def tiny(cache) -> Model:
 
 
 @pytest.fixture
+def transformer(tiny):
+    """klein-tiny's transformer; whoever changes it copies it."""
+    return tiny.pipeline.transformer
+
+
+@pytest.fixture
 def checkpoint_copy(tiny, tmp_path) -> Path:
     """A copy of klein-tiny's folder that a test may damage."""
     import shutil

@@ -43,14 +43,21 @@ def test_a_logged_warning_is_an_error(library, level, words):
 @pytest.mark.parametrize("words", LEFT_OUT)
 def test_a_python_warning_is_an_error(words):
     with pytest.raises(ProbeError, match="not all of it would be used"), nothing_ignored("x"):
-        warnings.warn(words, UserWarning, stacklevel=1)
+        warnings.warn_explicit(words, UserWarning, "/site-packages/peft/config.py", 1)
 
 
 @pytest.mark.parametrize("words", HARMLESS)
-def test_other_warnings_are_not(words):
-    with nothing_ignored("x"):
+def test_other_warnings_are_not_and_are_shown(words):
+    with pytest.warns(FutureWarning) as shown, nothing_ignored("x"):
         logging.getLogger("diffusers.x").warning(words)
         warnings.warn(words, FutureWarning, stacklevel=1)
+    assert [str(warning.message) for warning in shown] == [words]
+
+
+@pytest.mark.parametrize("words", LEFT_OUT)
+def test_what_other_packages_warn_of_is_theirs(words):
+    with pytest.warns(UserWarning), nothing_ignored("x"):
+        warnings.warn_explicit(words, UserWarning, "/site-packages/torch/cuda/__init__.py", 1)
 
 
 def test_a_silenced_library_is_heard_and_left_as_it_was():

@@ -124,7 +124,7 @@ WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
     ("damage", "name", "message"),
     [
         (remove, "model_index.json", "no model_index.json. Expected a folder in diffusers layout"),
-        (garble, "model_index.json", "model_index.json: not a readable JSON object"),
+        (garble, "model_index.json", "model_index.json: not valid JSON .*Download it again"),
         (other_pipeline, "model_index.json", "the pipeline is 'Flux2KleinKVPipeline', expected Flux2KleinPipeline"),
         (other_component, "model_index.json", r"component 'transformer' is \['evil', 'Transformer'\]"),
         (remove, "text_encoder/config.json", "text_encoder/config.json: this file is missing"),

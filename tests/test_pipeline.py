@@ -22,11 +22,13 @@ from fixtures.models.loading import by_turns, load_model
 from fixtures.models.source import resolve_model
 from fixtures.models.turns import Turns
 from fixtures.models.twins import untrained_twin
-from fixtures.models.validation import validate
+from fixtures.models.validation import check_files, validate
 
 
 def load(folder, cache):
-    return load_model(resolve_model(str(folder), None, cache), "cpu", "float32")
+    source = resolve_model(str(folder), None, cache)
+    check_files(source)
+    return load_model(source, "cpu", "float32")
 
 
 def test_klein_tiny_is_described_without_loading_it(tiny):
@@ -114,7 +116,9 @@ def test_a_missing_tensor_is_refused_and_not_filled_with_random_numbers(checkpoi
 )
 def test_an_unusable_configuration_is_named(checkpoint_copy, tmp_path, content):
     (checkpoint_copy / "transformer" / "config.json").write_text(content)
-    with pytest.raises(ProbeError, match="transformer/config.json: not a usable configuration"):
+    with pytest.raises(
+        ProbeError, match="transformer/config.json: not (a usable configuration|valid JSON).*Download it again"
+    ):
         load(checkpoint_copy, tmp_path)
 
 

@@ -12,9 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fixtures.common.errors import ProbeError
 from fixtures.models import checkpoint, quantised
-from fixtures.models.loading import load_model
 from fixtures.models.model import Model
-from fixtures.models.source import resolve_model
 from fixtures.models.weight_files import check_finite, tensor_headers, weight_files
 from fixtures.session.options import resolve_settings
 
@@ -50,7 +48,7 @@ def refused(folder, cache, message) -> None:
 
 def test_shards_are_the_same_model(checkpoint_copy, tiny, tmp_path):
     shard(checkpoint_copy / "transformer")
-    loaded = load_model(resolve_model(str(checkpoint_copy), None, tmp_path), "cpu", "float32")
+    loaded = resolved(checkpoint_copy, tmp_path).loaded
     expected = tiny.loaded.transformer.state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.transformer.state_dict().items())
 
@@ -109,7 +107,9 @@ def test_an_index_that_does_not_fit_its_shards_is_refused(checkpoint_copy, tmp_p
 def test_an_index_without_shards_is_named(checkpoint_copy, tmp_path, content):
     shard(checkpoint_copy / "transformer")
     (checkpoint_copy / "transformer" / INDEX).write_text(content)
-    refused(checkpoint_copy, tmp_path, f"{INDEX}: it names no shards")
+    refused(
+        checkpoint_copy, tmp_path, f"{INDEX}: (it names no shards|not valid JSON|not a JSON object).*Download it again"
+    )
 
 
 def test_a_tensor_in_two_shards_is_refused(checkpoint_copy, tmp_path):
@@ -370,9 +370,9 @@ def test_an_option_within_an_option_is_refused(checkpoint_copy, tmp_path):
     ("name", "content", "message"),
     [
         ("tokenizer.json", None, "tokenizer: no vocabulary, expected tokenizer.json or vocab.json and merges.txt"),
-        ("tokenizer.json", "{}", "tokenizer.*cannot be (loaded|read)"),
-        ("tokenizer.json", '{"version": ', "tokenizer/tokenizer.json: not .*JSON"),
-        ("tokenizer_config.json", "", "tokenizer/tokenizer_config.json: not .*JSON"),
+        ("tokenizer.json", "{}", ": the checkpoint cannot be loaded .*Download the whole folder again"),
+        ("tokenizer.json", '{"version": ', "tokenizer/tokenizer.json: not valid JSON"),
+        ("tokenizer_config.json", "", "tokenizer/tokenizer_config.json: not valid JSON"),
         ("chat_template.jinja", "{% for", "tokenizer: its chat template cannot be used"),
     ],
 )
@@ -382,7 +382,7 @@ def test_a_damaged_tokenizer_is_named(checkpoint_copy, tmp_path, name, content, 
         file.unlink()
     else:
         file.write_text(content)
-    with pytest.raises(ProbeError, match=f"(?s)checkpoint.*{message}|cannot be loaded"):
+    with pytest.raises(ProbeError, match=f"checkpoint.*{message}"):
         _ = resolved(checkpoint_copy, tmp_path).loaded
 
 
