@@ -52,7 +52,7 @@ def test_a_model_that_amplifies_is_told_from_one_more_twin(tiny, twins):
 
 def test_one_wording_says_nothing_across_wordings(tiny, twins):
     found = figures(network(tiny.groups, 0.3, 99), twins, tiny.groups, ["only"] * 12, 0)
-    assert found["across_wordings"] == {"value": None, "says": False} and found["amplification"]["says"]
+    assert found["across_wordings"] == {"value": None, "says": None} and found["amplification"]["says"]
 
 
 def test_sets_are_measured_and_asked(cache, tmp_path):
@@ -88,9 +88,10 @@ def test_the_page_has_the_stored_score():
 def test_the_table_counts_what_is_said():
     say = {name: {"value": 1.0, "says": True} for name in STATISTICS}
     silent = {name: {"value": 0.0, "says": False} for name in STATISTICS}
-    rows = [{"set": "x", "label": "has it", "model": say, "twin": silent}]
-    rows += [{"set": "y", "label": "has it not", "model": silent, "twin": say}]
-    rows += [{"set": "z", "label": "wording only", "model": say, "twin": silent}]
+    undefined = {name: {"value": None, "says": None} for name in STATISTICS}
+    rows = [{"set": name, "label": "has it", "model": say, "twin": silent} for name in ("x", "v")]
+    rows += [{"set": name, "label": "has it not", "model": silent, "twin": say} for name in ("y", "w")]
+    rows += [{"set": "z", "label": "wording only", "model": say, "twin": undefined}]
     shown = score_table(stored() | {"sets": rows})
-    assert "| 1 of 1 | 0 of 1 | 1 of 1 | 1 of 3 | 1.00 (1.00 to 1.00) |" in shown
-    assert "- z (wording only): " in shown and "- x" not in shown
+    assert "| 2 of 2 | 0 of 2 | 1 of 1 | 2 of 4 | 1.00 (1.00 to 1.00) | – |" in shown
+    assert "- `count`: z" in shown
