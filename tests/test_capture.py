@@ -131,7 +131,7 @@ def test_images_of_different_sizes_are_refused(tiny, photos):
     stimuli = [Stimulus(f"s{index}", "same", photo) for index, photo in enumerate(photos)]
     for batch_size in (1, 10):
         protocol = replace(tiny.protocol, batch_size=batch_size)
-        with pytest.raises(ProbeError, match="photo1.png: its size, .* differs from .*photo0.png, [0-9]+ x [0-9]+ pixels"):
+        with pytest.raises(ProbeError, match="photo1.png: its size, .* differs from .*photo0.png"):
             capture(tiny.loaded, tiny.sites, stimuli, protocol)
 
 
