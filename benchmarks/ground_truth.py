@@ -1,7 +1,7 @@
 """How well each statistic tells a concept from none.
 
-Asks all of them of the labelled sets of `stimuli/ground_truth`, on klein-mini and its untrained twins, and writes
-`score.json` there.
+Asks all of them, and all rungs, of the labelled sets of `stimuli/ground_truth`, on klein-mini, klein-mini+arrow and
+untrained twins, and writes `score.json` there.
 """
 
 import argparse
@@ -10,11 +10,13 @@ from pathlib import Path
 
 from fixtures.common.files import write_json
 from fixtures.klein_mini.truth.record import read_behaviour
-from fixtures.klein_mini.truth.score import score_sets, score_table
+from fixtures.klein_mini.truth.score import score_sets
+from fixtures.klein_mini.truth.score_table import score_table
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings
 
 ROOT = Path(__file__).parents[1]
+MODELS = ("klein-mini", "klein-mini+arrow")
 
 
 def main() -> None:
@@ -27,9 +29,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the record (default: score.json in the folder)")
     chosen = parser.parse_args()
     options = {"device": chosen.device, "dtype": "float32", "store": chosen.store, "twins": chosen.twins}
-    model = Model(resolve_settings(options, {}, ROOT), print)
+    models = [Model(resolve_settings(options | {"model": name}, {}, ROOT), print) for name in MODELS]
     started = time.monotonic()
-    score = score_sets(model, read_behaviour(chosen.folder / "behaviour.json"), chosen.folder, chosen.sets, _progress)
+    score = score_sets(models, read_behaviour(chosen.folder / "behaviour.json"), chosen.folder, chosen.sets, _progress)
     write_json(chosen.out or chosen.folder / "score.json", score)
     print(score_table(score), end="")
     print(f"\n{len(score['sets'])} sets in {time.monotonic() - started:.0f} s")
