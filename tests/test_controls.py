@@ -4,22 +4,19 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import t as student
 
-from fixtures.claims.claims import Exceedance
 from fixtures.claims.controls.confounds import confounds
 from fixtures.claims.controls.familywise import familywise
 from fixtures.claims.controls.input_baseline import input_baseline
-from fixtures.claims.controls.placebo import BAND, PlaceboSet, placebo
-from fixtures.claims.controls.untrained import prediction_p, untrained
+from fixtures.claims.controls.placebo import PlaceboSet, placebo
+from fixtures.claims.controls.records import UntrainedRecord
+from fixtures.claims.controls.untrained import untrained
+from fixtures.claims.effects import amplification_record
+from fixtures.statistics.amplification import amplification, selectivity
 from fixtures.statistics.freedman_lane import freedman_lane
 from fixtures.statistics.null_plan import NullPlan
-from fixtures.statistics.set_difference import set_difference_test
 
 PAIRS, UNITS, PLANTED = 20, 100, 30
-CLAIMS = (Exceedance(5.0, 2.0), Exceedance(3.0, 2.0))
 THRESHOLDS = (3.0, 5.0)
 REQUIRED = {5.0: 2.0, 3.0: 12.0}
 PLAN = NullPlan()
@@ -55,150 +52,102 @@ def test_one_unit_is_enough_to_be_localised():
     assert none.outcome == "failed" and none.number == "0 units" and is_plain(none)
 
 
+# effects held against others
+
+
+def ratios(rng, effects, pairs=PAIRS, shown=0.05):
+    """Log ratios of networks with these effects, which were shown the same pairs, the first as model."""
+    common = shown * rng.standard_normal((pairs, UNITS))
+    found = [
+        effect * rng.standard_normal(UNITS) + common + 0.01 * rng.standard_normal((pairs, UNITS)) for effect in effects
+    ]
+    names = [(kind, seed) for kind in ("re-initialised", "shuffled") for seed in range(3)]
+    return found[0], [(*name, values) for name, values in zip(names, found[1:], strict=True)]
+
+
+TWIN = np.random.default_rng(1).uniform(0.02, 0.025, 6)
+
+
+def learned(seed=0):
+    return ratios(np.random.default_rng(seed), [0.2, *TWIN])
+
+
+def unlearned(seed=1, pairs=PAIRS):
+    return ratios(np.random.default_rng(seed), [0.022, *TWIN], pairs)
+
+
 # placebo
 
 
 def against(concept, *sets, distance=0.1):
-    return placebo(concept, distance, "text embeddings", sets, CLAIMS, THRESHOLDS, 0)
+    return placebo(concept, distance, "text embeddings", sets)
 
 
-def test_a_concept_beats_a_placebo_that_moves_nothing():
-    verdict = against(planted(), PlaceboSet("words", noise(1), 0.1))
+def test_a_concept_that_is_amplified_beats_a_placebo_that_is_not():
+    verdict = against(learned(), PlaceboSet("words", unlearned(), 0.2))
     row = verdict.figures["sets"][0]
-    expected = set_difference_test(planted(), noise(1), THRESHOLDS)
-    assert verdict.passed and verdict.p == expected[0].p and row["matched"] and row["ratio"] == 1
-    assert [(count["concept"], count["placebo"]) for count in row["counts"]] == [
-        (r.concept, r.placebo) for r in expected
-    ]
-    assert is_plain(verdict)
+    assert verdict.passed and row["beaten"] and row["distance_ratio"] == pytest.approx(2) and is_plain(verdict)
+    own, twins = learned()
+    other, others = unlearned()
+    found = selectivity((own, [twin for _, _, twin in twins]), (other, [twin for _, _, twin in others]))
+    assert (row["selectivity"]["ratio"], verdict.p) == (found.ratio, found.p)
+    assert [(twin["kind"], twin["seed"]) for twin in row["selectivity"]["twins"]] == [twin[:2] for twin in twins]
 
 
-def test_the_lowest_claimed_threshold_decides():
-    assert against(planted(), PlaceboSet("words", noise(1), 0.1)).number.split()[0] == str(
-        set_difference_test(planted(), noise(1), (3.0,))[0].concept
-    )
+def test_a_placebo_may_have_another_number_of_pairs_and_any_distance():
+    for distance in (0.001, 0.1, 10.0):
+        assert against(learned(), PlaceboSet("words", unlearned(pairs=PAIRS - 3), distance)).passed
+    assert against(learned(), PlaceboSet("words", unlearned(), 0.1), distance=0.0).passed
 
 
-def test_a_placebo_that_moves_half_as_much_stops_it_whatever_p_says():
-    differences = noise(9)
-    differences[:, : 2 * PLANTED // 3] += 3.0
-    row = against(planted(size=3.0), PlaceboSet("shift", differences, 0.1)).figures["sets"][0]
-    assert row["counts"][0]["concept"] > row["counts"][0]["placebo"] >= PLANTED // 2 and not row["beaten"]
-    assert row["required"] == 2.0 * row["counts"][0]["placebo"]
-
-
-def test_a_placebo_so_strong_that_no_concept_could_beat_it_by_the_margin_stops_it_and_that_is_said():
-    whole, half = noise(), noise(9)
-    whole += 5.0
-    half[:, : 3 * UNITS // 4] += 5.0
-    verdict = against(whole, PlaceboSet("darker", half, 0.1))
-    assert verdict.outcome == "failed" and is_plain(verdict)
-    assert f"beside darker the margin asks for more than all {UNITS} units" in verdict.reason
-
-
-def test_a_placebo_that_moves_as_much_stops_it_and_so_does_one_of_several():
-    same = PlaceboSet("shift", planted(9), 0.1)
-    assert against(planted(), same).outcome == "failed"
-    verdict = against(planted(), PlaceboSet("words", noise(1), 0.1), same)
+def test_a_placebo_that_is_amplified_as_much_stops_it_and_so_does_one_of_several():
+    same = PlaceboSet("shift", learned(9), 0.1)
+    assert against(learned(), same).outcome == "failed"
+    verdict = against(learned(), PlaceboSet("words", unlearned(), 0.1), same)
     assert verdict.outcome == "failed" and [row["beaten"] for row in verdict.figures["sets"]] == [True, False]
+    assert "words: amplified" in verdict.reason and "shift: amplified" in verdict.reason
 
 
-@pytest.mark.parametrize("ratio", [BAND[0] - 0.01, BAND[1] + 0.01])
-@pytest.mark.parametrize("moves", [0.0, 2.0])
-def test_a_placebo_of_another_size_decides_nothing(ratio, moves):
-    other = PlaceboSet("words", planted(9, moves), 0.1 * ratio)
-    verdict = against(planted(), other)
-    assert verdict.outcome == "not evaluated" and f"words ({ratio:.2f})" in verdict.reason
-    assert verdict.figures["sets"][0]["matched"] is False
-    assert against(planted(), other, PlaceboSet("shift", noise(1), 0.1)).passed
-    assert against(planted(), other, PlaceboSet("shift", planted(9), 0.1)).outcome == "failed"
-
-
-def test_a_placebo_that_goes_no_way_says_nothing_about_a_concept_that_goes_one():
-    aimless = PlaceboSet("words", noise(1), 0.1, regularity=(0.2, 0.9))
-    verdict = against(planted(), aimless)
-    assert verdict.outcome == "not evaluated" and "regularity 0.20, the concept's 0.90" in verdict.reason
-    assert against(planted(), PlaceboSet("words", noise(1), 0.1, regularity=(0.8, 0.9))).passed
-    assert against(
-        planted(), PlaceboSet("words", noise(1), 0.1, regularity=(0.15, 0.25))
-    ).passed  # neither goes one way
-
-
-def test_the_zero_is_not_matched_but_has_to_be_beaten():
-    zero = PlaceboSet("other image seed", noise(1), 5.0, is_zero=True)
-    assert against(planted(), zero, PlaceboSet("crop", noise(2), 0.1, 0.02)).passed
-    moving = PlaceboSet("other image seed", planted(9), 5.0, is_zero=True)
-    assert against(planted(), moving, PlaceboSet("crop", noise(2), 0.1, 0.02)).outcome == "failed"
-    assert against(planted(), zero).outcome == "not evaluated"
-
-
-def test_a_concept_that_changes_nothing_at_the_input_has_no_match():
-    assert against(planted(), PlaceboSet("words", noise(1), 0.1), distance=0.0).outcome == "not evaluated"
+def test_another_image_of_the_same_state_has_to_be_beaten_like_any_placebo():
+    zero = PlaceboSet("other image seed", learned(9), 5.0, is_zero=True)
+    verdict = against(learned(), zero, PlaceboSet("crop", unlearned(), 0.1, 0.02))
+    assert verdict.outcome == "failed" and verdict.figures["sets"][0]["is_zero"]
 
 
 # untrained twins
 
 
-def counts(observed):
-    return [{"threshold": threshold, "observed": observed, "p99": 3, "max": 9, "p": 0.1} for threshold in THRESHOLDS]
+def held_against(own, twins):
+    found = amplification(own, [values for _, _, values in twins])
+    record = UntrainedRecord(observed=3, threshold=3.0, kinds=[], amplification=amplification_record(found, own, twins))
+    return untrained(record), found
 
 
-def twins(*observed):
-    return [{"seed": n, "counts": None if o is None else counts(o), "reason": None} for n, o in enumerate(observed)]
+def test_an_effect_far_above_all_twins_is_learned():
+    verdict, found = held_against(*learned())
+    assert verdict.passed and verdict.p == found.p < 0.001 and is_plain(verdict)
+    assert verdict.number == f"{found.ratio:.2f} ×" and found.ratio > 5
 
 
-def held_against(observed, first, second):
-    return untrained(counts(observed), {"re-initialised": twins(*first), "shuffled": twins(*second)}, CLAIMS)
+def test_twins_that_do_as_much_stop_it():
+    assert held_against(*unlearned())[0].outcome == "failed"
+    wide = ratios(np.random.default_rng(2), [0.06, 0.01, 0.02, 0.09, 0.03, 0.05, 0.02])
+    verdict, found = held_against(*wide)
+    assert verdict.outcome == "failed" and found.ratio > 1.25  # above the mean twin by no more than twins differ
 
 
-def test_a_count_far_above_all_twins_is_learned():
-    verdict = held_against(120, (2, 3, 5), (1, 4, 2))
-    assert verdict.passed and verdict.number == "120 / 5 units" and verdict.p < 0.05 and is_plain(verdict)
+def test_a_little_more_than_twins_is_not_of_interest_however_sure():
+    rng = np.random.default_rng(3)
+    own, twins = ratios(rng, [0.2] * 7)
+    direction = twins[0][2].mean(axis=0)
+    close = [(kind, seed, direction + 0.001 * rng.standard_normal((PAIRS, UNITS))) for kind, seed, _ in twins]
+    verdict, found = held_against(1.1 * direction + 0.001 * rng.standard_normal((PAIRS, UNITS)), close)
+    assert found.p < 0.001 and found.ratio == pytest.approx(1.1, abs=0.02) and verdict.outcome == "failed"
 
 
-@pytest.mark.parametrize(
-    ("observed", "first", "second"),
-    [
-        (3, (2, 3, 5), (1, 4, 2)),
-        (120, (2, 3, 130), (1, 4, 2)),
-        (120, (2, 3, 5), (90, 160, 40)),
-        (6, (5, 2, 4), (5, 4, 5)),
-    ],
-    ids=["not above", "one above it", "one shuffled above it", "above all by no more than they differ"],
-)
-def test_twins_that_do_as_much_stop_it(observed, first, second):
-    assert held_against(observed, first, second).outcome == "failed"
-
-
-def test_too_few_twins_leave_it_open_unless_those_there_are_do_as_much():
-    assert "--twins 3" in held_against(120, (), ()).reason
-    assert held_against(120, (), ()).outcome == held_against(120, (2, 3, None), (1, 4, 2)).outcome == "not evaluated"
-    assert held_against(120, (2, 3, None), (150, 140, 120)).outcome == "failed"
-
-
-def test_the_reason_of_a_twin_that_could_not_be_measured_is_told():
-    rows = twins(2, 3, None)
-    rows[2]["reason"] = "no room for a twin"
-    verdict = untrained(counts(120), {"re-initialised": rows, "shuffled": twins(1, 2, 3)}, CLAIMS)
+def test_without_twins_it_is_open_and_the_reason_is_told():
+    verdict = untrained(UntrainedRecord(observed=3, threshold=3.0, kinds=[], amplification=None), "no room for a twin")
     assert verdict.outcome == "not evaluated" and verdict.reason == "no room for a twin"
-
-
-@settings(max_examples=60, deadline=None)
-@given(twin_counts=st.lists(st.integers(0, 500), min_size=2, max_size=8), observed=st.integers(0, 2000))
-def test_prediction_p_falls_with_the_count_and_not_with_the_order(twin_counts, observed):
-    p = prediction_p(observed, twin_counts)
-    assert 0 <= p <= 1 and prediction_p(observed + 1, twin_counts) <= p
-    assert prediction_p(observed, twin_counts[::-1]) == pytest.approx(p)
-
-
-def test_prediction_p_is_student_s_for_spread_counts_and_rare_for_a_further_twin():
-    logs = np.log1p([10, 100, 400])
-    t = (np.log1p(900) - logs.mean()) / (logs.std(ddof=1) * np.sqrt(4 / 3))
-    assert prediction_p(900, [10, 100, 400]) == pytest.approx(student.sf(t, 2))
-    draws = np.random.default_rng(0).lognormal(3, 1, size=(2000, 4)).astype(int)
-    assert np.mean([prediction_p(row[0], row[1:]) <= 0.05 for row in draws]) < 0.065
-    with pytest.raises(ValueError, match="at least 2"):
-        prediction_p(3, [1])
 
 
 # input baseline

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,13 +36,76 @@ def test_every_rung_but_the_null_has_a_module_that_decides_it_and_says_what_it_n
     assert [step.id for step in LADDER if not step.module] == ["null"]
     modules = {file.stem for file in Path(controls.__file__).parent.glob("*.py") if "NEEDS" in file.read_text()}
     assert modules - {"rungs"} == {step.module for step in LADDER[1:]}
-    assert needs(["familywise", "held_out"]) == set() and needs(["placebo", "input"]) == {"placebo", "inputs"}
+    assert needs(["familywise", "held_out"]) == set() and needs(["placebo", "input"]) == {"placebo", "inputs", "twins"}
     assert needs(CONTROLS) == {"placebo", "inputs", "twins", "other noise", "image confounds"}
 
 
-def test_only_all_eight_rungs_represent():
+def test_all_eight_rungs_represent():
     found = statement(record(**ALL))
     assert found["represents"] and found["sentence"].startswith("Represents") and found["shown"] == list(WORDS)
+    assert found["outcome"] == "represents" and found["stopped_by"] is None
+
+
+@pytest.mark.parametrize("step", LADDER[1:], ids=lambda step: step.id)
+def test_a_rung_stops_a_hypothesis_where_it_is_required_and_is_named(step):
+    found = statement(record(**ALL | {step.id: "failed"}))
+    assert found["represents"] == (step.required == "never") and step.word in found["failed"]
+    assert found["stopped_by"] == (None if step.required == "never" else step.id)
+    assert (f"Stopped by rung {step.number}" in found["sentence"]) == (step.required != "never")
+    left_open = statement(record(**ALL | {step.id: "not evaluated"}))
+    assert left_open["represents"] == (step.required == "never")
+
+
+def test_a_set_that_declares_no_placebo_can_be_represented_and_the_gap_is_said():
+    given = record(**ALL | {"placebo": "not evaluated"})
+    assert not statement(given)["represents"]
+    next(entry for entry in given["controls"] if entry["id"] == "placebo")["evidence"] = {"sets": []}
+    found = statement(given)
+    assert found["represents"] and "Not evaluated: selective." in found["sentence"]
+
+
+def test_what_is_not_climbed_is_not_failed():
+    found = statement(record(("refuted",), **dict.fromkeys(CONTROLS, "not climbed")))
+    assert found["failed"] == ["exceeds chance"] and found["outcome"] == "undecided"
+
+
+EFFECT = {"smallest": 0.39, "absent_p": 0.01, "power": 0.95, "pairs": 12}
+AMPLIFIED = {"margin": 1.25, "absent_p": 0.01, "power": 0.95}
+
+
+def test_an_effect_or_amplification_of_interest_that_is_excluded_is_absent():
+    found = statement(record(("refuted",)) | {"effect": EFFECT, "n_pairs": 25})
+    assert found["outcome"] == "absent" and "0.39 % is excluded (p = 0.01)" in found["sentence"]
+    given = record(**ALL | {"untrained": "failed"})
+    next(entry for entry in given["controls"] if entry["id"] == "untrained")["evidence"] = {"amplification": AMPLIFIED}
+    found = statement(given)
+    assert found["outcome"] == "absent" and found["stopped_by"] is None
+    assert "Absent: 1.25 times the effect of untrained twins is excluded" in found["sentence"]
+
+
+@pytest.mark.parametrize("change", [{"absent_p": 0.2}, {"power": 0.6}])
+def test_without_an_upper_bound_or_the_power_it_is_undecided_and_the_pairs_are_told(change):
+    for pairs, said in (
+        (83, "about 83 pairs would decide it"),
+        (12, "neither shown nor excluded"),
+        (None, "no number"),
+    ):
+        effect = EFFECT | change | {"pairs": pairs}
+        found = statement(record(("refuted",)) | {"effect": effect, "n_pairs": 25})
+        assert found["outcome"] == "undecided" and said in found["sentence"]
+
+
+def test_what_is_represented_is_not_absent():
+    found = statement(record(**ALL) | {"effect": EFFECT})
+    assert found["outcome"] == "represents"
+
+
+def test_an_effect_that_is_claimed_decides_rung_1_too():
+    given = record(**ALL)
+    given["claims"][0]["kind"] = "effect"
+    assert statement(given)["represents"]
+    given["claims"][0]["verdict"] = "refuted"
+    assert null_verdict(given) == "failed" and not statement(given)["represents"]
 
 
 def test_the_null_is_passed_by_all_exceedance_claims_together():
@@ -79,7 +143,8 @@ def test_every_word_has_one_standing_and_no_failure_represents(controls, null):
     assert set(found["shown"]) | failed_or_open <= set(WORDS) and not set(found["shown"]) & failed_or_open
     if null == "supported":
         assert set(found["shown"]) | failed_or_open == set(WORDS)
-    assert found["represents"] == (null == "supported" and controls == ALL)
+    required = [step.id for step in LADDER[1:] if step.required != "never"]
+    assert found["represents"] == (null == "supported" and all(controls.get(name) == "passed" for name in required))
     assert ("epresents" in found["sentence"]) == found["represents"]
     for word in found["shown"]:
         assert all(controls.get(step.id) == "passed" for step in LADDER[1:] if step.word == word)

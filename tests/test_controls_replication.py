@@ -5,135 +5,130 @@ import json
 import numpy as np
 import pytest
 
-from fixtures.claims.claims import Exceedance
-from fixtures.claims.controls.held_out import held_out
-from fixtures.claims.controls.replication import replication
+from fixtures.claims.controls.held_out import across_wordings, held_out
+from fixtures.claims.controls.replication import replication, second_seed_record
 from fixtures.statistics.held_out import held_out_selection
-from fixtures.statistics.null_plan import NullPlan
-from fixtures.statistics.paired_t import paired_t
+from fixtures.statistics.log_effect import effect_without_one, log_effect, percent
 from fixtures.statistics.records import null_record
-from fixtures.statistics.sign_flips import sign_flip_null
-from fixtures.statistics.signed_sums import exceeds
 from fixtures.statistics.split_half_null import split_half_null
 
 PAIRS, UNITS = 14, 60
 IDS = [f"p{number}" for number in range(PAIRS)]
 CATEGORIES = ["even" if number % 2 == 0 else "odd" for number in range(PAIRS)]
-CLAIMS = (Exceedance(3.0, 2.0), Exceedance(5.0, 2.0))
-PLAN = NullPlan()
+LABELS = {"pair": IDS, "category": CATEGORIES}
+WORDED = [f"w{number % 5}" for number in range(PAIRS)]
 
 
-def replicate(differences, pairs=IDS, categories=CATEGORIES, second=None, claims=CLAIMS, templates=()):
-    second = differences if second is None else second
-    split = {"null": null_record(split_half_null(differences, seed=2))} if len(differences) >= 4 else None
-    return replication(differences, pairs, categories, second, 7, split, claims, (3.0, 5.0), PLAN, templates)
+def replicate(ratios, labels=LABELS, second=None):
+    split = {"null": null_record(split_half_null(ratios, seed=2))} if len(ratios) >= 4 else None
+    again = second_seed_record(ratios if second is None else second, 7, [], 0.5, 0)
+    return replication(ratios, labels, again, split, 0)
+
+
+def noise(seed=8, pairs=PAIRS):
+    return np.random.default_rng(seed).normal(size=(pairs, UNITS))
 
 
 @pytest.fixture(scope="module")
 def responding():
     """A third of the units respond to every pair."""
-    differences = np.random.default_rng(5).normal(size=(PAIRS, UNITS))
-    differences[:, : UNITS // 3] += 1.6
-    return differences
+    ratios = noise(5)
+    ratios[:, : UNITS // 3] += 1.6
+    return ratios
 
 
 @pytest.fixture(scope="module")
 def pulled(responding):
     """The last pair pulls hard the other way."""
-    differences = responding.copy()
-    differences[-1, : UNITS // 3] -= 6
-    return differences
-
-
-def beyond(differences, threshold):
-    return int(exceeds(paired_t(differences), threshold, len(differences)).sum())
+    ratios = responding.copy()
+    ratios[-1, : UNITS // 3] -= 6
+    return ratios
 
 
 def test_an_effect_in_every_pair_replicates(responding):
     verdict = replicate(responding)
     assert verdict.passed and verdict.number == "4 of 4 checks" and verdict.p <= 0.05, verdict
-    assert held_out(responding, seed=2).passed
+    assert held_out(responding, across_wordings(responding, WORDED, 0), seed=2).passed
 
 
 def test_noise_does_not():
-    noise = np.random.default_rng(8).normal(size=(PAIRS, UNITS))
-    verdict = replicate(noise)
+    verdict = replicate(noise())
     assert verdict.outcome == "failed" and "other noise" in verdict.reason
-    assert held_out(noise, seed=0).outcome == "failed"
+    assert held_out(noise(), across_wordings(noise(), WORDED, 0), seed=0).outcome == "failed"
 
 
 def test_an_effect_of_one_noise_sample_does_not(responding):
-    noise = np.random.default_rng(8).normal(size=(PAIRS, UNITS))
-    verdict = replicate(responding, second=noise)
+    verdict = replicate(responding, second=noise())
     assert verdict.outcome == "failed" and verdict.number == "3 of 4 checks" and "fails: other noise" in verdict.reason
-    found = verdict.figures["second_seed"]
-    assert found["seed"] == 7 and abs(found["t_correlation"]) < 0.5
-    assert found["counts"][0]["observed"] == beyond(noise, 3.0)
+    found, expected = verdict.figures["second_seed"], log_effect(noise())
+    assert (found["seed"], found["p"], found["percent"]) == (7, expected.p, percent(expected.mean_square))
 
 
-def test_an_effect_of_one_category_does_not():
-    differences = np.random.default_rng(3).normal(size=(24, UNITS))
-    differences[:8, :40] += 5
-    verdict = replicate(differences, [f"p{n}" for n in range(24)], ["strong"] * 8 + ["weak"] * 8 + ["none"] * 8)
-    entry = verdict.figures["without_one_category"]
-    assert verdict.outcome == "failed" and "without any one category" in verdict.reason
-    assert entry["counts"][0]["smallest_without"] == "strong" and entry["p"] > 0.05
+def test_an_effect_under_other_noise_that_is_too_small_to_be_of_interest_does_not_replicate(responding):
+    assert replicate(responding, second=responding / 1e4).reason.startswith("fails: other noise")
 
 
-def test_the_pair_that_pulls_the_other_way_is_named(pulled):
-    evidence = replicate(pulled).figures["without_one_pair"]
-    for entry in evidence["counts"]:
-        counts = [beyond(np.delete(pulled, pair, axis=0), entry["threshold"]) for pair in range(PAIRS)]
-        assert entry["observed"] == beyond(pulled, entry["threshold"])
-        assert (entry["smallest"], entry["smallest_without"]) == (min(counts), IDS[int(np.argmin(counts))])
-    first = evidence["counts"][0]
-    assert first["most_influential"] == "p13" and first["change"] > 0
-    kept = np.delete(pulled, IDS.index(first["smallest_without"]), axis=0)
-    assert evidence["p"] == sign_flip_null(kept, (3.0,)).counts[0].p
+def test_an_effect_of_one_category_or_template_does_not():
+    ratios = noise(3, 24)
+    ratios[:8, :40] += 5
+    thirds = ["strong"] * 8 + ["weak"] * 8 + ["none"] * 8
+    for name in ("category", "template"):
+        verdict = replicate(ratios, {"pair": list(range(24)), name: thirds})
+        entry = verdict.figures[f"without_one_{name}"]
+        assert verdict.outcome == "failed" and f"without any one {name}" in verdict.reason.split(";")[0]
+        assert entry["without"] == "strong" and entry["p"] > 0.05
 
 
-def test_categories_are_left_out_whole(pulled):
-    entry = replicate(pulled).figures["without_one_category"]["counts"][0]
-    counts = {name: beyond(pulled[[c != name for c in CATEGORIES]], 3.0) for name in ("even", "odd")}
-    assert entry["smallest"] == min(counts.values()) == counts[entry["smallest_without"]]
-
-
-def test_templates_are_left_out_where_they_are_recorded(responding):
-    verdict = replicate(responding, templates=CATEGORIES)
-    assert verdict.passed and verdict.number == "5 of 5 checks" and "without any one template p = " in verdict.reason
-    assert verdict.figures["without_one_template"] == verdict.figures["without_one_category"]
-    for same in ((), [None] * PAIRS, ["one"] * PAIRS):
-        assert replicate(responding, templates=same) == replicate(responding)
-
-
-def test_an_effect_of_one_template_does_not_replicate():
-    differences = np.random.default_rng(3).normal(size=(24, UNITS))
-    differences[:8, :40] += 5
-    ids, thirds = [f"p{n}" for n in range(24)], [f"third_{n // 8}" for n in range(24)]
-    verdict = replicate(differences, ids, [f"c{n % 4}" for n in range(24)], templates=thirds)
-    assert verdict.outcome == "failed" and "without any one template" in verdict.reason.split(";")[0]
-    assert verdict.figures["without_one_template"]["counts"][0]["smallest_without"] == "third_0"
+def test_the_weakest_that_is_left_is_that_of_the_statistics(pulled):
+    evidence = replicate(pulled).figures
+    for name, labels in LABELS.items():
+        expected, found = effect_without_one(pulled, labels), evidence[f"without_one_{name}"]
+        assert (found["without"], found["p"]) == (expected.without, expected.p)
+        assert found["percent"] == percent(expected.mean_square)
 
 
 def test_held_out_selection_is_that_of_the_statistics(pulled):
-    expected, verdict = held_out_selection(pulled, seed=2), held_out(pulled, seed=2)
-    assert (verdict.figures["observed"], verdict.p) == (expected.observed, expected.p)
+    expected = held_out_selection(pulled, seed=2)
+    verdict = held_out(pulled, across_wordings(pulled, WORDED, 0), seed=2)
+    assert verdict.figures["observed"] == expected.observed and verdict.p >= expected.p
+
+
+def test_what_one_wording_does_does_not_carry_over():
+    rng = np.random.default_rng(6)
+    labels = np.repeat(np.arange(5), 5)
+    own = 2 * rng.standard_normal((5, UNITS))[labels] + noise(7, 25)
+    found = across_wordings(own, [f"w{label}" for label in labels], 0)
+    expected = log_effect(own, labels)
+    assert found["wordings"] == 5 and found["p"] == expected.larger_p > 0.05
+    assert held_out(own, found, seed=0).outcome == "failed"
+
+
+@pytest.mark.parametrize("wordings", [1, 2])
+def test_one_or_two_wordings_leave_it_open_and_say_what_is_missing(responding, wordings):
+    found = across_wordings(responding, [f"w{number % wordings}" for number in range(PAIRS)], 0)
+    verdict = held_out(responding, found, seed=2)
+    assert (
+        verdict.outcome == "not evaluated"
+        and f"{wordings} wording" in verdict.reason
+        and "at least 3" in verdict.reason
+    )
+    assert held_out(noise(), found, seed=0).outcome == "failed"
 
 
 def test_one_category_leaves_it_open_unless_something_else_fails(responding):
-    verdict = replicate(responding, categories=["one"] * PAIRS)
+    one = LABELS | {"category": ["one"] * PAIRS}
+    verdict = replicate(responding, one)
     assert verdict.outcome == "not evaluated" and "without any one category" in verdict.reason
     assert set(verdict.figures["without_one_category"]) == {"reason"}
-    noise = np.random.default_rng(8).normal(size=(PAIRS, UNITS))
-    assert replicate(noise, categories=["one"] * PAIRS).outcome == "failed"
+    assert replicate(noise(), one).outcome == "failed"
 
 
 def test_three_pairs_are_too_few(responding):
-    assert held_out(responding[:3], seed=0).outcome == "not evaluated"
-    evidence = replicate(responding[:3], IDS[:3], ["one", "one", "two"]).figures
-    assert "cannot be halved" in evidence["split_half"]["reason"]
+    assert held_out(responding[:3], across_wordings(responding[:3], IDS[:3], 0), seed=0).outcome == "not evaluated"
+    evidence = replicate(responding[:3], {"pair": IDS[:3], "category": ["one", "one", "two"]}).figures
+    assert "cannot be halved" in evidence["split_half"]["reason"] and evidence["without_one_pair"]["p"] is None
 
 
 def test_the_records_are_plain_json(pulled):
-    for verdict in (replicate(pulled), held_out(pulled, seed=0)):
+    for verdict in (replicate(pulled), held_out(pulled, across_wordings(pulled, WORDED, 0), seed=0)):
         assert json.loads(json.dumps(vars(verdict), allow_nan=False)) == vars(verdict)

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fixtures.statistics.amplification import amplification
 from fixtures.statistics.cross_products import wording_numbers
-from fixtures.statistics.log_effect import log_effect, log_effect_square, log_ratios, percent
+from fixtures.statistics.log_effect import effect_without_one, log_effect, log_effect_square, log_ratios, percent
 
 VALUES = st.floats(-2, 2, allow_nan=False, width=32)
 
@@ -124,6 +123,7 @@ def test_25_pairs_are_counted_whole():
         (([[1.0], [2.0]], ["a"]), "one for each of 2 pairs, got 1"),
         (([[1.0], [2.0]], ["a", "a"]), "at least 2 different ones"),
         (([[1.0], [2.0]], None, 10, 0, 1.5), "confidence"),
+        (([[1.0], [2.0]], None, 10, 0, 0.95, 0.0), "smallest"),
     ],
 )
 def test_bad_input_is_named(arguments, message):
@@ -141,67 +141,57 @@ def test_ratios_of_silent_units():
         log_ratios([[1.0]] * 2, [[1.0]] * 3)
 
 
-# against twins
+# the smallest effect of interest
 
 
-def networks(rng, effects, n_pairs=25, n_units=80, noise=0.3):
-    shown = rng.standard_normal((n_pairs, n_units)) * noise  # what all networks make of a pair
-    return [
-        effect * rng.standard_normal(n_units) + shown + 0.1 * rng.standard_normal((n_pairs, n_units))
-        for effect in effects
-    ]
+def planted(rng, size, n_pairs, n_units=400, sd=0.02):
+    """Log ratios with an effect of ``size`` in directions of its own, on noise."""
+    common = rng.standard_normal(n_units)
+    return size * common / np.sqrt(np.mean(common**2)) + sd * rng.standard_normal((n_pairs, n_units))
 
 
-def test_one_more_twin_is_learned_as_often_as_the_level_says():
-    rng = np.random.default_rng(5)
-    p = []
-    for _ in range(300):
-        own, *twins = networks(rng, rng.uniform(0.18, 0.22, 7))
-        p.append(amplification(own, twins).p)
-    assert np.mean(np.array(p) <= 0.05) <= 0.08
+def test_nothing_is_called_absent_and_an_effect_of_interest_rarely():
+    rng = np.random.default_rng(11)
+    nothing = [log_effect(planted(rng, 0.0, 20), smallest=0.01) for _ in range(200)]
+    there = [log_effect(planted(rng, 0.01, 20), smallest=0.01) for _ in range(200)]
+    assert np.mean([found.absent_p <= 0.05 for found in nothing]) >= 0.9
+    assert np.mean([found.absent_p <= 0.05 for found in there]) <= 0.08
+    assert np.mean([found.larger_p <= 0.05 for found in there]) <= 0.08
+    larger = [log_effect(planted(rng, 0.02, 20), smallest=0.01) for _ in range(50)]
+    assert np.mean([found.larger_p <= 0.05 for found in larger]) >= 0.9
 
 
-def test_a_model_that_amplifies_is_found_and_by_how_much():
-    rng = np.random.default_rng(6)
-    own, *twins = networks(rng, [0.4, *[0.2] * 6])
-    found = amplification(own, twins)
-    assert found.p < 0.01 and found.low > 0 and found.ratio == pytest.approx(2, abs=0.4)
-    less = amplification(twins[0], [own, *twins[1:]])
-    assert less.p > 0.3
+@pytest.mark.parametrize("sd", [0.05, 0.1])
+def test_the_power_is_that_of_the_effect_of_interest_and_the_pairs_are_enough(sd):
+    rng = np.random.default_rng(12)
+    found = log_effect(planted(rng, 0.0, 16, sd=sd), smallest=0.01)
+    seen = [log_effect(planted(rng, 0.01, 16, sd=sd), smallest=0.01).p <= 0.05 for _ in range(200)]
+    assert abs(np.mean(seen) - found.power) < 0.15
+    assert (found.pairs > 16) == (found.power < 0.9)
+    if found.pairs <= 200:
+        many = log_effect(planted(rng, 0.0, found.pairs, sd=sd), permutations=200, smallest=0.01)
+        assert many.power == pytest.approx(0.9, abs=0.05)
 
 
-def test_where_twins_have_nothing_there_is_no_ratio():
-    rng = np.random.default_rng(7)
-    own, *twins = networks(rng, [0.3, *[0.0] * 6])
-    found = amplification(own, twins)
-    assert found.ratio is None and found.p < 0.01 and found.low > 0
+def test_nothing_at_all_is_absent_with_full_power_and_noise_without_end_asks_for_too_many_pairs():
+    silent = log_effect(np.zeros((9, 4)))
+    assert (silent.absent_p, silent.power, silent.larger_p) == (0.0, 1.0, 1.0) and silent.pairs == 2
+    rng = np.random.default_rng(13)
+    assert log_effect(rng.standard_normal((9, 1))).pairs is None
 
 
-def test_wordings_count_in_the_comparison_too():
-    rng = np.random.default_rng(8)
-    labels = np.repeat(np.arange(5), 5)
-    own, *twins = networks(rng, [0.0] * 5)
-    own = own + 0.5 * rng.standard_normal((5, 80))[labels]
-    assert amplification(own, twins).p < 0.05
-    assert amplification(own, twins, labels).low < 0
-
-
-def test_two_wordings_are_too_few_for_an_interval():
-    rng = np.random.default_rng(10)
-    own, *twins = networks(rng, [0.4, 0.1, 0.1, 0.1])
-    labels = np.arange(25) % 2
-    found = amplification(own, twins, labels)
-    assert (found.low, found.high, found.p, found.ratio) == (-np.inf, np.inf, 1.0, None)
-    assert log_effect(own, labels).low == -np.inf
-
-
-def test_bad_twins_are_named():
-    rng = np.random.default_rng(9)
-    own, *twins = networks(rng, [0.1] * 4)
-    with pytest.raises(ValueError, match="at least 2, got 1"):
-        amplification(own, twins[:1])
-    with pytest.raises(ValueError, match="expected arrays of shape"):
-        amplification(own, [twins[0], twins[1][:, 1:]])
+def test_without_one_is_the_smallest_by_brute_force():
+    rng = np.random.default_rng(14)
+    values, labels = 0.4 + rng.standard_normal((8, 30)), list("aabbccdd")
+    values[2:4] += 2.0
+    found = effect_without_one(values, labels)
+    left = {label: [number for number, other in enumerate(labels) if other != label] for label in "abcd"}
+    each = {label: log_effect(values[rows]) for label, rows in left.items()}
+    least = min(each, key=lambda label: each[label].mean_square)
+    assert found.without == least == "b" and found.pairs_left == 6
+    assert found.mean_square == pytest.approx(each[least].mean_square) and found.p == each[least].p
+    with pytest.raises(ValueError, match="fewer than 2 pairs are left"):
+        effect_without_one(values[:3], ["a", "a", "b"])
 
 
 def test_wordings_are_numbered_in_order():
