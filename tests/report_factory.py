@@ -21,7 +21,10 @@ from fixtures.results.schema import validate
 
 DATA = Path(__file__).parent / "data"
 IMAGES, REFERENCE, PROMPTS, MISSING, ORDERING = range(5)  # the hypotheses, by what they show
-STATISTICS = ("max_abs_t", "counts", "split_half_r", "max_t_null", "familywise", "shares", "relative_change", "blocks")
+STATISTICS = (
+    *("max_abs_t", "counts", "split_half_r", "max_t_null", "familywise", "discoveries"),
+    *("shares", "relative_change", "blocks"),
+)
 KLEIN = tuple(
     [Site(f"transformer_blocks.{n}.attn.to_out.0", f"joint[{n}]", "image", 3072, 3072, 128) for n in range(5)]
     + [

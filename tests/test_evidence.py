@@ -78,6 +78,26 @@ def test_the_planted_units_are_found_and_no_others(evaluated):
     assert record["smallest_p"] == min(unit["p_adjusted"] for unit in record["units"])
 
 
+def test_responding_units_are_bounded_by_block_and_beyond_each_threshold(tiny, evaluated):
+    record, found = evaluated[0], evaluated[0]["discoveries"]
+    assert (found["confidence"], found["flips"], found["seed"], found["units"]) == (0.95, 1000, 0, PLANTED)
+    assert [row["block"] for row in found["blocks"]] == list(dict.fromkeys(unit.block for unit in tiny.groups.units))
+    sizes = {row["block"]: row["n_units"] for row in record["blocks"]}
+    planted = [unit.block for unit in tiny.groups.units[:PLANTED]]
+    for row in found["blocks"]:
+        assert row["n_units"] == sizes[row["block"]]
+        assert row["at_least"] == planted.count(row["block"])
+    for row, count in zip(found["thresholds"], record["counts"], strict=True):
+        assert (row["threshold"], row["observed"]) == (count["threshold"], count["observed"])
+        assert 0 < row["at_least"] <= min(row["observed"], PLANTED)
+
+
+def test_bounds_from_all_flips_have_no_seed(tiny, activations):
+    few = Activations(activations.mean_square[:20], activations.token_counts[:20])
+    found = evaluate(few, tiny.groups, tiny.heads, NullPlan())[0]["discoveries"]
+    assert (found["flips"], found["seed"]) == (2**9, None)
+
+
 def test_counts_agree_with_the_units_and_add_up(evaluated):
     record, rows = evaluated[0], read_units(evaluated[1])
     for count in record["counts"]:

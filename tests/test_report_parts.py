@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_factory import held_out, replication
+from report_factory import IMAGES, held_out, replication, stored_run
 
 from fixtures.report.claim.bins import integer_bins
 from fixtures.report.claim.figures import figures, prose, tally
 from fixtures.report.claim.histogram import null_histogram, split_half_histogram
 from fixtures.report.claim.shares import share_rows
 from fixtures.report.claim.stimuli import word_diff
-from fixtures.report.claim.tables import partition_rows, published_rows
+from fixtures.report.claim.tables import block_rows, partition_rows, published_rows, remarks
 from fixtures.report.claim.unit_map import LIMITS, PALETTE, levels
 from fixtures.report.claim.units import strongest
 from fixtures.report.control.dot_strip import dot_strip
@@ -199,6 +199,25 @@ def test_attention_heads_stand_below_the_channel_groups_of_the_same_threshold():
     assert [(row["name"], row["threshold"]) for row in rows] == [
         (name, threshold) for threshold in "35" for name in ("channel groups", "attention heads")
     ]
+
+
+def test_what_responds_at_least_stands_beside_the_counts():
+    entry = stored_run()["hypotheses"][IMAGES]
+    bounds = {row["block"]: f"≥ {row['at_least']}" for row in entry["discoveries"]["blocks"]}
+    assert {row["block"]: row["respond"] for row in block_rows(entry)} == bounds and len(set(bounds.values())) > 3
+    rows = [(row["name"], row["threshold"], row["respond"]) for row in partition_rows(entry)]
+    groups, heads = "channel groups", "attention heads"
+    assert rows == [(groups, "3", "≥ 165"), (heads, "3", DASH), (groups, "5", "≥ 107"), (heads, "5", DASH)]
+    said = "With 95 % confidence, at least 165 of all 320 units respond, 165 of the 179 beyond |t| = 3, 107 of the 107 "
+    assert f"{said}beyond |t| = 5." in remarks(entry)
+    assert "hold at once, so any may be picked after looking" in " ".join(remarks(entry))
+
+
+def test_without_bounds_nothing_is_said_to_respond():
+    entry = stored_run()["hypotheses"][IMAGES]
+    del entry["discoveries"]
+    assert {row["respond"] for row in block_rows(entry) + partition_rows(entry)} == {DASH}
+    assert "respond" not in " ".join(remarks(entry))
 
 
 def test_shares_give_the_part_of_a_value_and_of_all_units_beyond():
