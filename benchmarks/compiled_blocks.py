@@ -50,7 +50,7 @@ def forward_inputs() -> dict:
 @torch.inference_mode()
 def recorded(transformer, inputs: dict) -> tuple[np.ndarray, float]:
     """RMS of all units, and milliseconds a stimulus, after one call to warm up."""
-    layout = TokenLayout(TEXT, SIDE**2, SIDE**2)
+    layout = TokenLayout(TEXT, (SIDE, SIDE), SIDE**2)
     with recorder_of(FAMILY, transformer, FAMILY.find_sites(transformer)) as recorder:
         recorder.reduce = Reduction(layout, [PROMPT] * BATCH, DEVICE)
         found = recorder.forward(**inputs).sqrt().cpu().numpy()

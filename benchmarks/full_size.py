@@ -90,8 +90,8 @@ def measure(model: Model, folder: Path, n_stimuli: int, n_images: int) -> dict[s
         inputs = bare_inputs(model, name == "image")
         found[f"bare forward, {name} pairs"] = seconds(lambda inputs=inputs: transformer(**inputs), 6) / size
     inputs = bare_inputs(model, True)
-    noise = inputs["hidden_states"].shape[1] // 2
-    layout = TokenLayout(protocol.text_length, noise, noise)
+    side = protocol.resolution // 16
+    layout = TokenLayout(protocol.text_length, (side, side), side**2)
 
     def hooked():
         with SiteRecorder(transformer, model.sites, Reduction(layout, [30] * size, transformer.device)) as recorder:

@@ -202,8 +202,8 @@ def test_template_draws(tiny):
     frames = opening_frames(np.random.default_rng(0), template.FRAMES)
     prompts = [frame.format(word) for frame in frames for word in WORDS]
     n_groups = sum(site.n_groups for site in tiny.sites)
-    values = np.arange(len(prompts), dtype=np.float32)[:, None, None] * np.ones((1, 4, n_groups), np.float32)
-    activations = Activations(values, np.ones((len(values), 4), np.int64))
+    values = np.arange(len(prompts), dtype=np.float32)[:, None, None] * np.ones((1, 7, n_groups), np.float32)
+    activations = Activations(values, np.ones((len(values), 7), np.int64))
     distances = np.random.default_rng(1).uniform(0.5, 1, (len(WORDS), len(WORDS), template.FRAMES))
     captured = Captured(tiny.groups, protocol_of(tiny, 0))
     pool = template.TemplatePool(captured, prompts, activations, {("shuffled", 0): activations}, distances)

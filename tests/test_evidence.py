@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from fixtures.activations.activations import Activations, pooled_rms, split_members
-from fixtures.claims.evidence import evaluate, subset_counts
+from fixtures.activations.activations import Activations, cell_rms, pooled_rms, split_members
+from fixtures.claims.evidence import evaluate, noise_ratios, subset_counts
 from fixtures.models.description import skeleton
 from fixtures.results.unit_table import FIGURES, PLACE, unit_table
 from fixtures.statistics.null_plan import NullPlan
@@ -20,10 +20,10 @@ N_PAIRS, PLANTED = 12, 20
 def activations(tiny):
     """Noise, and in the first 20 channel groups twice the mean square for A."""
     generator = np.random.default_rng(1)
-    mean_square = generator.gamma(20, 1 / 20, (2 * N_PAIRS, 4, len(tiny.groups.units))).astype(np.float32)
+    mean_square = generator.gamma(20, 1 / 20, (2 * N_PAIRS, 7, len(tiny.groups.units))).astype(np.float32)
     mean_square[0::2, :, :PLANTED] *= 2
     mean_square[:, :, 143] = 1  # never moves: t is 0
-    counts = np.tile([[20, 140, 16, 16]], (2 * N_PAIRS, 1))
+    counts = np.tile([[20, 140, 4, 4, 4, 4, 16]], (2 * N_PAIRS, 1))
     return Activations(mean_square, counts)
 
 
@@ -132,7 +132,7 @@ def test_shares_by_token_group_pool_that_group_alone(tiny, activations, evaluate
 
 def test_a_token_group_without_tokens_has_no_share(tiny, activations):
     counts = activations.token_counts.copy()
-    counts[:, 3] = 0
+    counts[:, -1] = 0
     found = evaluate(Activations(activations.mean_square, counts), tiny.groups, tiny.heads, NullPlan())[0]["shares"]
     assert {row["value"] for row in found if row["by"] == "token group"} == {"prompt", "padding", "noise"}
 
@@ -195,3 +195,37 @@ def test_a_comparison_on_some_pairs_is_the_evidence_of_those_pairs_alone(tiny, a
 @pytest.mark.parametrize("chosen", [[], [4]])
 def test_fewer_than_two_pairs_are_not_compared(tiny, activations, chosen):
     assert subset_counts(activations, tiny.groups, chosen, NullPlan()) == []
+
+
+@pytest.mark.parametrize("token_group", ["prompt", "noise", "reference"])
+def test_the_rms_of_a_cell_is_that_of_its_channels(tiny, activations, token_group):
+    counts = activations.token_counts.copy()
+    counts[:, 3] = 0  # noise, upper right
+    found = cell_rms(Activations(activations.mean_square, counts), tiny.heads, token_group)
+    cells = {"prompt": [0], "noise": [2, 3, 4, 5], "reference": [6]}[token_group]
+    assert found.shape == (2 * N_PAIRS, len(cells), 24) and found.dtype == np.float64
+    for number, cell in enumerate(cells):
+        for unit, members in enumerate(tiny.heads.groups):
+            absent = cell == 3 or (token_group == "prompt" and tiny.heads.units[unit].stream == "image")
+            squares = activations.mean_square[:, cell, members].astype(float).mean(axis=1)
+            np.testing.assert_allclose(found[:, number, unit], 0 if absent else np.sqrt(squares))
+
+
+@pytest.mark.parametrize("empty", [(), (2, 3), (2, 4)])
+def test_noise_ratios_are_quadrant_by_quadrant_of_those_that_have_tokens(tiny, activations, empty):
+    counts = activations.token_counts.copy()
+    counts[:, list(empty)] = 0  # as of a grid of one row, or of one column
+    found = noise_ratios(Activations(activations.mean_square, counts), tiny.groups)
+    squares = activations.mean_square[:, [cell for cell in (2, 3, 4, 5) if cell not in empty]].astype(float)
+    expected = [np.log(a / b).ravel() / 2 for a, b in zip(squares[0::2], squares[1::2], strict=True)]
+    assert found.shape == (N_PAIRS, (4 - len(empty)) * 144)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_noise_ratios_see_what_moves_from_one_side_to_the_other(tiny, activations):
+    mean_square = np.ones_like(activations.mean_square)
+    mean_square[0::2, [2, 4]] = mean_square[1::2, [3, 5]] = 3  # A has it on the left, B on the right
+    moved = Activations(mean_square, activations.token_counts)
+    a, b = split_members(pooled_rms(moved, tiny.groups, ("noise",)))
+    assert (a == b).all()
+    np.testing.assert_allclose(np.abs(noise_ratios(moved, tiny.groups)), np.log(3) / 2)

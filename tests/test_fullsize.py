@@ -74,7 +74,7 @@ def test_what_is_written_loads_and_is_captured(folder, cache):
     assert len(model.groups.units) == 4 + 2 * 16 and model.protocol.text_length == 512
     stimuli = [Stimulus("one", TEXTS[0]), Stimulus("two", TEXTS[1])]
     captured = capture(model.loaded, model.sites, stimuli, model.protocol)
-    assert captured.mean_square.shape == (2, 4, 36) and (captured.mean_square[:, :3].mean(axis=(0, 2)) > 0).all()
+    assert captured.mean_square.shape == (2, 7, 36) and (captured.mean_square[:, :6].mean(axis=(0, 2)) > 0).all()
     assert json.loads((folder / "model_index.json").read_text())["_class_name"] == "Flux2KleinPipeline"
 
 

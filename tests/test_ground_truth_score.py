@@ -11,7 +11,7 @@ from fixtures.common.files import file_sha256, load_json
 from fixtures.common.forms import check_form
 from fixtures.klein_mini.truth.record import labels, read_behaviour
 from fixtures.klein_mini.truth.score import STATISTICS, ScoreRecord, figures, score_sets, score_table
-from fixtures.models.units import TOKEN_GROUPS
+from fixtures.models.units import CELLS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "stimuli" / "ground_truth"
@@ -26,10 +26,10 @@ def network(groups, effect, seed, shown=0.3) -> Activations:
     rng = np.random.default_rng(seed)
     level = np.random.default_rng(0).normal(0, shown, (12, 1, groups.groups.max() + 1))  # what all are shown
     own = effect * rng.standard_normal(groups.groups.max() + 1)
-    noise = 0.02 * rng.standard_normal((24, len(TOKEN_GROUPS), groups.groups.max() + 1))
+    noise = 0.02 * rng.standard_normal((24, len(CELLS), groups.groups.max() + 1))
     logs = np.repeat(level, 2, axis=0) + noise
     logs[0::2] += own
-    return Activations(np.exp(2 * logs).astype(np.float32), np.full((24, len(TOKEN_GROUPS)), 8))
+    return Activations(np.exp(2 * logs).astype(np.float32), np.full((24, len(CELLS)), 8))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from fixtures.activations.presentation import present
 from fixtures.activations.store import Store
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import file_sha256
-from fixtures.models.units import TOKEN_GROUPS
+from fixtures.models.units import CELLS
 from fixtures.stimuli.sets import Member, Pair, load_stimuli
 
 TEXT = """hypothesis = "h"
@@ -118,7 +118,7 @@ def test_both_members_of_a_pair_and_of_its_placebo_are_shown_its_reference(prepa
         assert [image for _, image in shown] == [measurement.images[name] for name in names]
         assert [stimulus.image for stimulus, _ in shown] == [measurement.images[name].path for name in names]
     assert [s.prompt for s, _ in measurement.sequence] == ["a broken glass", "a glass"] * 2
-    assert (measurement.activations.token_counts[:, TOKEN_GROUPS.index("reference")] > 0).all()
+    assert (measurement.activations.token_counts[:, CELLS.index("reference")] > 0).all()
     rms = pooled_rms(measurement.activations, tiny.groups)
     assert (rms[0] != rms[2]).any()  # the same prompt, shown with another image
 

@@ -17,8 +17,8 @@ KEY = {"model": "m", "stimuli": ["a", "b"], "seed": 0}
 
 def make(seed=0, stimuli=2, groups=3) -> Activations:
     generator = np.random.default_rng(seed)
-    mean_square = generator.random((stimuli, 4, groups), dtype=np.float32)
-    return Activations(mean_square, generator.integers(0, 9, (stimuli, 4)))
+    mean_square = generator.random((stimuli, 7, groups), dtype=np.float32)
+    return Activations(mean_square, generator.integers(0, 9, (stimuli, 7)))
 
 
 def same(one: Activations, other: Activations) -> bool:
