@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from fixtures.activations.activations import Activations
+from fixtures.claims.ladder import LADDER
 from fixtures.common.files import file_sha256, load_json
 from fixtures.common.forms import check_form
 from fixtures.klein_mini.truth.record import labels, read_behaviour
-from fixtures.klein_mini.truth.score import STATISTICS, ScoreRecord, figures, score_sets, score_table
+from fixtures.klein_mini.truth.score import STATISTICS, ScoreRecord, figures, score_sets
+from fixtures.klein_mini.truth.score_table import score_table
 from fixtures.models.units import CELLS
 
 ROOT = Path(__file__).parents[1]
@@ -34,8 +36,7 @@ def network(groups, effect, seed, shown=0.3) -> Activations:
 
 @pytest.fixture
 def twins(tiny):
-    kinds = ("re-initialised", "shuffled")
-    return [(kind, n, network(tiny.groups, 0.05, 10 * k + n)) for k, kind in enumerate(kinds, 1) for n in range(3)]
+    return [network(tiny.groups, 0.05, number) for number in range(10, 16)]
 
 
 def test_a_model_that_amplifies_is_told_from_one_more_twin(tiny, twins):
@@ -44,7 +45,7 @@ def test_a_model_that_amplifies_is_told_from_one_more_twin(tiny, twins):
     assert list(found) == list(STATISTICS)
     assert all(found[name]["says"] for name in ("count", "effect", "amplification", "across_wordings"))
     other = figures(network(tiny.groups, 0.05, 98), twins, tiny.groups, templates, 0)
-    assert other["effect"]["says"] and not other["amplification"]["says"] and not other["across_wordings"]["says"]
+    assert other["effect"]["says"] and not other["amplification"]["says"]
     assert found["effect"]["value"] == pytest.approx(30, rel=0.2) and other["effect"]["value"] == pytest.approx(
         5, rel=0.3
     )
@@ -65,18 +66,23 @@ def test_sets_are_measured_and_asked(cache, tmp_path):
     for entry in behaviour["sets"]:
         entry["model"] = entry["model"].replace("klein-mini", "klein-tiny")
     model = Model(resolve_settings(options, {}, ROOT, environment={}))
-    score = score_sets(model, behaviour, FOLDER, ["pose"])
+    score = score_sets([model], behaviour, FOLDER, ["pose", "opening"])
     check_form(ScoreRecord, json.loads(json.dumps(score)), "score", "")
-    assert [row["set"] for row in score["sets"]] == ["pose"] and score["sets"][0]["label"] == "has it"
-    assert not score["sets"][0]["twin"]["amplification"]["says"]
+    pose, opening = score["sets"]
+    assert (pose["set"], pose["label"]) == ("pose", "has it") and list(pose["rungs"]) == [step.id for step in LADDER]
+    assert pose["outcome"] != "represents" and not pose["twin"]["amplification"]["says"]
+    assert pose["rungs"]["untrained"] == "failed" and pose["rungs"]["placebo"] == "not evaluated"
+    assert opening["figures"]["across_wordings"]["says"] is None and opening["rungs"]["held_out"] == "not evaluated"
 
 
 def test_the_stored_score_is_of_the_labelled_sets_and_the_shipped_weights():
-    score, found = stored(), labels(read_behaviour(FOLDER / "behaviour.json"))
+    score = stored()
     check_form(ScoreRecord, score, "score.json", "")
-    assert {row["set"]: row["label"] for row in score["sets"]} == {
-        name: label for name, label in found.items() if label != "unclear"
-    }
+    for name in ("klein-mini", "klein-mini+arrow"):
+        found = labels(read_behaviour(FOLDER / "behaviour.json"), name)
+        assert {row["set"]: row["label"] for row in score["sets"] if row["model"] == name} == {
+            name: label for name, label in found.items() if label != "unclear"
+        }
     for entry in read_behaviour(FOLDER / "behaviour.json")["sets"]:
         assert entry["sha256"] == file_sha256(FOLDER / f"{entry['set']}.toml")
 
@@ -85,13 +91,27 @@ def test_the_page_has_the_stored_score():
     assert score_table(stored()) in (ROOT / "docs" / "ground_truth.md").read_text()
 
 
+def row(label, says, twin, rungs, outcome, name="x"):
+    def of(value):
+        return {name: {"value": None if value is None else float(value), "says": value} for name in STATISTICS}
+
+    verdicts = {step.id: "passed" for step in LADDER} | rungs
+    found = {"model": "m", "set": name, "label": label, "figures": of(says), "twin": of(twin)}
+    return found | {"rungs": verdicts, "outcome": outcome}
+
+
 def test_the_table_counts_what_is_said():
-    say = {name: {"value": 1.0, "says": True} for name in STATISTICS}
-    silent = {name: {"value": 0.0, "says": False} for name in STATISTICS}
-    undefined = {name: {"value": None, "says": None} for name in STATISTICS}
-    rows = [{"set": name, "label": "has it", "model": say, "twin": silent} for name in ("x", "v")]
-    rows += [{"set": name, "label": "has it not", "model": silent, "twin": say} for name in ("y", "w")]
-    rows += [{"set": "z", "label": "wording only", "model": say, "twin": undefined}]
+    rows = [row("has it", True, False, {}, "represents"), row("has it", True, False, {"null": "failed"}, "absent", "v")]
+    rows += [row("has it not", False, True, {"untrained": "failed"}, "absent", name) for name in ("y", "w")]
+    rows += [row("wording only", True, None, {"held_out": "not evaluated"}, "undecided", "z")]
     shown = score_table(stored() | {"sets": rows})
     assert "| 2 of 2 | 0 of 2 | 1 of 1 | 2 of 4 | 1.00 (1.00 to 1.00) | – |" in shown
-    assert "- `count`: z" in shown
+    assert "“learned” | always | 2 of 2 | 0 of 2 | 1 of 1 | 2 |" in shown
+    assert "“carries over” | always | 2 of 2 | 2 of 2 | – | 1 |" in shown and "“localised” | never |" in shown
+    assert "| represents | 1 | 0 | 0 |" in shown and "| absent | 1 | 2 | 0 |" in shown
+    assert shown.endswith("- `v`, m (has it): absent; not passed: null\n")
+
+
+def test_what_is_represented_and_should_not_be_is_listed():
+    shown = score_table(stored() | {"sets": [row("wording only", True, True, {}, "represents")]})
+    assert "- `x`, m (wording only): represents; not passed: none" in shown
