@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fixtures.claims.ladder import statement
+from fixtures.claims.statement import statement
 from fixtures.models.source import ALIASES
 from fixtures.models.units import Site, channel_groups
 from fixtures.results.schema import validate

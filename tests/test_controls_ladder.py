@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from fixtures.claims import controls
 from fixtures.claims.controls.rungs import needs
-from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS, null_verdict, rung, statement
+from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS, rung
+from fixtures.claims.statement import null_verdict, statement
 
 OUTCOMES = ("passed", "failed", "not evaluated")
 WORDS = tuple(dict.fromkeys(step.word for step in LADDER))

@@ -9,7 +9,8 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from report_factory import klein, make_results
 
-from fixtures.claims.ladder import LADDER, null_verdict
+from fixtures.claims.ladder import LADDER
+from fixtures.claims.statement import null_verdict
 from fixtures.report.cards.model_index import eval_results, model_index
 from fixtures.report.cards.publish import publish
 

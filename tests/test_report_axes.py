@@ -11,9 +11,9 @@ import pytest
 from report_factory import make_results
 
 from fixtures.claims.hypothesis import Hypothesis
-from fixtures.claims.ladder import statement
 from fixtures.claims.ordering import Ordering
-from fixtures.claims.records import AxisBlockRecord, AxisCountRecord, ComparedRecord
+from fixtures.claims.ordering_records import AxisBlockRecord, AxisCountRecord, ComparedRecord
+from fixtures.claims.statement import statement
 from fixtures.report.axes.axes import axes_of, correlations, network_order
 from fixtures.report.cards.card import card
 from fixtures.report.cards.model_index import eval_results

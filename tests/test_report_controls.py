@@ -7,7 +7,8 @@ from html import unescape
 import pytest
 from report_factory import make_results
 
-from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS, statement
+from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS
+from fixtures.claims.statement import statement
 from fixtures.report.calibration import calibration_view, power_figure
 from fixtures.report.claim.evidence import SIZE_LIMIT, evidence_html
 from fixtures.report.control.evidence import control_html
