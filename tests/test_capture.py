@@ -4,23 +4,18 @@ import numpy as np
 import pytest
 import torch
 from hooked_call import PROMPTS, hooked_pipeline_call
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 import fixtures.activations.capture
 from fixtures.activations.activations import Activations, pooled_rms, split_members
 from fixtures.activations.capture import capture, capture_batches
 from fixtures.activations.presentation import Stimulus
-from fixtures.activations.prompts import encode_prompts
-from fixtures.activations.references import encode_images
 from fixtures.common.errors import ProbeError
 from fixtures.models.flux2_klein.forward import count_tokens
-from fixtures.models.flux2_klein.tokens import TokenLayout
 from fixtures.models.hooks.recorder import SiteRecorder
 from fixtures.models.hooks.reduction import Reduction
 from fixtures.models.model import Model
-from fixtures.models.units import CELLS, Site, channel_groups
+from fixtures.models.units import CELLS
 
 
 @pytest.mark.parametrize("with_image", [True, False])
@@ -68,46 +63,6 @@ def test_token_counts_add_up_and_joint_blocks_see_no_text(tiny, photos):
     joint = [index for index, unit in enumerate(tiny.groups.units) if unit.stream == "image"]
     assert (pooled_rms(activations, tiny.groups, ("prompt", "padding"))[:, joint] == 0).all()
     assert (pooled_rms(activations, tiny.groups, ("noise", "reference"))[:, joint] > 0).all()
-
-
-@pytest.mark.parametrize("resolution", [64, 80])
-def test_quadrants_of_the_noise_are_those_of_the_image(tiny, photos, resolution):
-    """Of 4 x 4 and 5 x 5 tokens, against what enters the sites, laid out by the pipeline's own positions."""
-    loaded, protocol = tiny.loaded, replace(tiny.protocol, batch_size=1, resolution=resolution)
-    side, text = resolution // 16, protocol.text_length
-    stimulus = Stimulus("s", PROMPTS[0], photos[0])
-    captured = capture(loaded, tiny.sites, [stimulus], protocol)
-    entered, counts = {}, []
-
-    def look(hidden, site):
-        entered[site] = hidden[0].double()
-        return hidden
-
-    references = encode_images(loaded, [stimulus.reference], protocol)
-    embedded = encode_prompts(loaded, [stimulus.prompt], protocol)[stimulus.prompt]
-    inputs, rows = loaded.family.passes(loaded.pipeline, protocol).inputs([embedded], [references[stimulus.reference]])
-    with torch.inference_mode():
-        with SiteRecorder(loaded.transformer, tiny.sites, Reduction(rows, [9], "cpu"), look) as recorder:
-            recorder.forward(**inputs)
-    places = inputs["img_ids"][0]
-    noise = places[:, 0] == 0  # reference tokens have another time
-    assert noise.sum() == side**2
-    for name, lower, right in (
-        ("upper left", 0, 0),
-        ("upper right", 0, 1),
-        ("lower left", 1, 0),
-        ("lower right", 1, 1),
-    ):
-        here = noise & ((places[:, 1] >= side // 2) == lower) & ((places[:, 2] >= side // 2) == right)
-        expected = []
-        for site in tiny.sites:
-            image = entered[site] if site.stream == "image" else entered[site][text:]
-            expected.append(image[here].unflatten(-1, (-1, 16)).square().mean(dim=(0, 2)))
-        cell = CELLS.index(f"noise, {name}")
-        np.testing.assert_allclose(captured.mean_square[0, cell], torch.cat(expected).numpy(), rtol=1e-5)
-        assert captured.token_counts[0, cell] == here.sum()
-        counts.append(int(here.sum()))
-    assert counts == ([4, 4, 4, 4] if side == 4 else [4, 6, 6, 9])
 
 
 def test_results_do_not_depend_on_what_else_is_in_the_list(tiny):
@@ -229,31 +184,6 @@ def test_hooks_are_gone_after_capture(tiny):
     assert not any(module._forward_pre_hooks for module in tiny.pipeline.transformer.modules())
 
 
-@given(
-    prompt_tokens=st.lists(st.integers(0, 6), min_size=1, max_size=3),
-    grid=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    reference=st.integers(0, 5),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_the_pooled_rms_is_that_of_all_tokens_of_the_token_groups(prompt_tokens, grid, reference, seed):
-    """Cells without tokens, of a grid of one row or column, among them."""
-    text, noise = 6, grid[0] * grid[1]
-    layout = TokenLayout(text, grid, reference)
-    tokens = text + noise + reference
-    values = np.random.default_rng(seed).standard_normal((len(prompt_tokens), tokens, 32)).astype(np.float32)
-    reduced = Reduction(layout, prompt_tokens, "cpu")(torch.from_numpy(values), "text+image").numpy()
-    activations = Activations(reduced, layout.counts(prompt_tokens))
-    assert (activations.token_counts.sum(axis=1) == tokens).all()
-    partition = channel_groups((Site("s", "b", "text+image", 32, 32, 32),))
-    squares = values.astype(float).reshape(len(prompt_tokens), tokens, 2, 16) ** 2
-    pooled = pooled_rms(activations, partition)
-    np.testing.assert_allclose(pooled, np.sqrt(squares.mean(axis=(1, 3))), rtol=1e-5)
-    on_noise = pooled_rms(activations, partition, ("noise",))
-    np.testing.assert_allclose(on_noise, np.sqrt(squares[:, text : text + noise].mean(axis=(1, 3))), rtol=1e-5)
-    for n, row, found in zip(prompt_tokens, squares, pooled_rms(activations, partition, ("prompt",)), strict=True):
-        np.testing.assert_allclose(found, np.sqrt(row[:n].mean(axis=(0, 2))) if n else 0, rtol=1e-5)
-
-
 def test_chunks_do_not_change_what_is_captured_and_bound_what_is_held(tiny, photos, monkeypatch):
     stimuli = [Stimulus(str(number), f"prompt {number % 7}", photos[number % 5]) for number in range(33)]
     whole = capture(tiny.loaded, tiny.sites, stimuli, tiny.protocol)
@@ -275,8 +205,3 @@ def test_chunks_do_not_change_what_is_captured_and_bound_what_is_held(tiny, phot
 def test_split_members_takes_the_stimuli_in_turn():
     a, b = split_members(np.arange(6))
     assert (list(a), list(b)) == ([0, 2, 4], [1, 3, 5])
-
-
-def test_a_unit_without_tokens_has_rms_zero(tiny):
-    empty = Activations(np.ones((1, 7, len(tiny.groups.units)), np.float32), np.zeros((1, 7), np.int64))
-    assert (pooled_rms(empty, tiny.groups) == 0).all()
