@@ -125,6 +125,11 @@ def test_a_run_is_recorded_but_for_what_is_near(place):
     assert place.known("physical_scale", "count_t3", physical_scale="0" * 64) is None
 
 
+def test_p_is_named_where_the_reason_does_not(place):
+    lines = place.renew(changed_run(PROMPTS, "controls", 0, p=0.051, reason="0 units"))
+    assert "near: ethical_valence/familywise: failed: 0 units, p = 0.051" in lines
+
+
 def test_what_is_near_is_recorded_when_asked_for(place):
     lines = place.renew(near=True)
     assert place.known("ethical_valence", "held_out", "controls") == "failed"
