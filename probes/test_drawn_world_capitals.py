@@ -1,11 +1,11 @@
 """Capital letters: does the model tell a thing in capitals from the same thing in small letters?
 
 Training never saw capitals, and klein-mini answers them with another picture all the same. The effect is large, and
-training made it; but it is one constant wording, and no set of one wording can tell that from a concept. The contrast is
-capitals minus small letters.
+training made it; but it is one constant wording, and no set of one wording can tell that from a concept. The contrast
+is capitals minus small letters.
 
-Source: none; the set is one of the suite's own ground truth (docs/ground_truth.md), wording only by what klein-mini draws. Claims: the smallest effect
-of interest, and the smallest amplification over untrained twins (docs/method.md).
+Source: none; the set is one of the suite's own ground truth (docs/ground_truth.md), wording only by what klein-mini
+draws. Claims: the smallest effect of interest, and the smallest amplification over untrained twins (docs/method.md).
 """
 
 import pytest

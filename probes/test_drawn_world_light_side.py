@@ -1,10 +1,12 @@
 """Light, in a drawn world: does the model tell light from the left from light from the right?
 
-Twenty-five captions of one thing each, in five wordings, in the language that klein-mini was trained on. The strength of
-a unit over the whole picture cannot see where something is; that in its quadrants can. The contrast is left minus right.
+Twenty-five captions of one thing each, in five wordings, in the language that klein-mini was trained on. The strength
+of a unit over the whole picture cannot see where something is; that in its quadrants can. The contrast is left minus
+right.
 
-Source: none; the set is one of the suite's own ground truth (docs/ground_truth.md), true of klein-mini by what it draws, and weak. Claims: the smallest effect
-of interest, and the smallest amplification over untrained twins (docs/method.md).
+Source: none; the set is one of the suite's own ground truth (docs/ground_truth.md), true of klein-mini by what it
+draws, and weak. Claims: the smallest effect of interest, and the smallest amplification over untrained twins
+(docs/method.md).
 """
 
 import pytest

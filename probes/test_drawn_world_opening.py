@@ -1,11 +1,11 @@
 """Openings: does the model tell 'a picture of' from 'a photo of'?
 
-Twenty-five captions that klein-mini draws alike with either opening, to a few levels of 255. One constant wording runs
-through all pairs, as it may in a published set of prompts, and moves most units beyond |t| = 3. The contrast is picture
-minus photo.
+Twenty-five captions that klein-mini draws alike with either opening, to a few levels of 255. One constant wording
+runs through all pairs, as it may in a published set of prompts, and moves most units beyond |t| = 3. The contrast is
+picture minus photo.
 
-Source: none; the set is one of the suite's own ground truth (docs/ground_truth.md), false of klein-mini by what it draws. Claims: the smallest effect
-of interest, and the smallest amplification over untrained twins (docs/method.md).
+Source: none; the set is one of the suite's own ground truth (docs/ground_truth.md), false of klein-mini by what it
+draws. Claims: the smallest effect of interest, and the smallest amplification over untrained twins (docs/method.md).
 """
 
 import pytest

@@ -1,11 +1,11 @@
 """Pose, in a drawn world: does the model tell a dance from a T-pose?
 
-Twenty-five captions of a figure or a robot, in twelve wordings of both poses, in the language that klein-mini was trained
-on. It draws the two poses without a mistake: a suite that can confirm a claim confirms this one. The contrast is dance
-minus T-pose.
+Twenty-five captions of a figure or a robot, in twelve wordings of both poses, in the language that klein-mini was
+trained on. It draws the two poses without a mistake: a suite that can confirm a claim confirms this one. The contrast
+is dance minus T-pose.
 
-Source: none; the set is one of the suite's own ground truth (docs/ground_truth.md), true of klein-mini by what it draws. Claims: the smallest effect
-of interest, and the smallest amplification over untrained twins (docs/method.md).
+Source: none; the set is one of the suite's own ground truth (docs/ground_truth.md), true of klein-mini by what it
+draws. Claims: the smallest effect of interest, and the smallest amplification over untrained twins (docs/method.md).
 """
 
 import pytest

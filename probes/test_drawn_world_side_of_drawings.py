@@ -1,10 +1,11 @@
 """Place, on drawings: does the model tell a thing on the left from the same thing on the right?
 
-Twenty-five pairs of drawings that are equal but for the place of one thing, shown under one fixed prompt. The contrast
-is left minus right.
+Twenty-five pairs of drawings that are equal but for the place of one thing, shown under one fixed prompt. The
+contrast is left minus right.
 
-Source: none; the set is one of the suite's own ground truth (docs/ground_truth.md), true of klein-mini, which copies what it is shown, and weak. Claims: the smallest effect
-of interest, and the smallest amplification over untrained twins (docs/method.md).
+Source: none; the set is one of the suite's own ground truth (docs/ground_truth.md), true of klein-mini, which copies
+what it is shown, and weak. Claims: the smallest effect of interest, and the smallest amplification over untrained
+twins (docs/method.md).
 """
 
 import pytest
