@@ -170,6 +170,19 @@ def test_templates_are_balanced_and_vary_within_categories(clean, templates, pro
     assert problem in [f.text for f in check_stimuli(replace(clean, pairs=tuple(pairs))).findings if f.of == "pairs"]
 
 
+def test_one_wording_of_the_contrast_is_a_problem(load):
+    days = [(f"{frame} {{}}".format("x", "{}"), "monday", "friday", *rest) for frame, _, _, *rest in SENTENCES]
+    text = toml(days)
+    found = [finding for finding in check_stimuli(load(text)).findings if finding.rule == "wordings"]
+    assert [(finding.kind, finding.of) for finding in found] == [("note", "pairs")]
+    assert "3 by their templates, but the same words differ in every pair" in found[0].text
+    without = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("template"))
+    found = [finding for finding in check_stimuli(load(without)).findings if finding.rule == "wordings"]
+    assert [finding.kind for finding in found] == ["problem"] and "1 of the contrast; expected at least 3" in found[
+        0
+    ].text
+
+
 def test_categories_of_unequal_size_are_noted(clean):
     stimuli = with_pair(clean, category="c1")
     assert text(stimuli, "categories") == "of unequal size: c1 4, c0 2"

@@ -177,10 +177,11 @@ def test_there_are_no_other_files_and_they_are_small():
 
 
 def test_the_suite_reads_none_of_them_unasked(capsys):
-    """Probe files name a file of stimuli/ itself; so does the checker without files."""
+    """Probe files of the drawn world name theirs, others a file of stimuli/ itself; so does the checker without files."""
     assert not {file.stem for file in STIMULI.glob("*.toml")} & set(SHIPPED)
-    probes = "\n".join(file.read_text() for file in (STIMULI.parent / "probes").glob("*.py"))
-    assert "ground_truth" not in probes
+    probes = (STIMULI.parent / "probes").glob("*.py")
+    asking = {file.stem for file in probes if "ground_truth/" in file.read_text()}
+    assert all(name.startswith("test_drawn_world_") for name in asking) and len(asking) == 5
 
 
 def test_the_checker_reads_all_of_them(capsys):
