@@ -177,7 +177,7 @@ def test_there_are_no_other_files_and_they_are_small():
 
 
 def test_the_suite_reads_none_of_them_unasked(capsys):
-    """Probe files of the drawn world name theirs, others a file of stimuli/ itself; so does the checker without files."""
+    """Probe files of the drawn world name theirs, others a file of stimuli/ itself; so does the checker."""
     assert not {file.stem for file in STIMULI.glob("*.toml")} & set(SHIPPED)
     probes = (STIMULI.parent / "probes").glob("*.py")
     asking = {file.stem for file in probes if "ground_truth/" in file.read_text()}
