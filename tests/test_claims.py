@@ -139,7 +139,9 @@ def test_an_amplification_is_supported_by_its_ratio_and_its_p(hundredths, margin
 @pytest.mark.parametrize("given_twins", [{}, {"twins": None}])
 def test_an_amplification_without_twins_is_not_evaluated(given_twins):
     verdict = Amplification().judge(evidence(1, 1) | given_twins)
-    assert verdict.outcome == "not evaluated" and "`--twins 3`" in verdict.reason and verdict.figures["observed"] is None
+    assert (
+        verdict.outcome == "not evaluated" and "`--twins 3`" in verdict.reason and verdict.figures["observed"] is None
+    )
 
 
 def test_the_message_of_an_amplification_gives_every_figure():
