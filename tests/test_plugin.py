@@ -42,7 +42,7 @@ def test_every_control_is_a_test_with_its_verdict_and_evidence(ladder):
     assert list(found) == list(CONTROLS)
     passed = [name for name, control in found.items() if control["verdict"] == "passed"]
     failed = [name for name, control in found.items() if control["verdict"] == "failed"]
-    assert {"placebo", "untrained"} <= {*failed, *(n for n in found if found[n]["verdict"] == "not evaluated")}
+    assert {"placebo", "untrained"} <= {*failed} and {*found} - {*passed, *failed} == {"held_out"}  # one wording
     outcome.assert_outcomes(passed=1 + len(passed), failed=1 + len(failed), skipped=7 - len(passed) - len(failed))
     assert all(control["test"] == f"probes/test_toy.py::test_control[{name}]" for name, control in found.items())
     assert all(control["reason"] for control in found.values())

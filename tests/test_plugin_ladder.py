@@ -28,10 +28,11 @@ def test_amplification(verdict):
 
 
 def on_record(project):
-    """Put the refutation of the toy claim on record."""
+    """Put on record that a toy claim is refuted, and that a control failed when it was asked for."""
     weights = results(project, folder(project))["model"]["weights_sha256"]
     model = f'[[model]]\nname = "klein-tiny"\nweights_sha256 = "{weights}"\n'
-    write(project, "probes/known_verdicts.toml", model + '[model.verdicts.toy]\ncount_t5 = "refuted"\n')
+    verdicts = '[model.verdicts.toy]\ncount_t5 = "refuted"\n[model.controls.toy]\nuntrained = "failed"\n'
+    write(project, "probes/known_verdicts.toml", model + verdicts)
 
 
 def decided(project):
