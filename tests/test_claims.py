@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.claims.claims import Exceedance, Share, SplitHalf
+from fixtures.claims.claims import USUAL, Amplification, Effect, Exceedance, Share, SplitHalf, primary
 from fixtures.claims.hypothesis import Hypothesis, Published, PublishedCount
 from fixtures.claims.ladder import CONTROLS
 from fixtures.claims.verdict import MINIMUM_PAIRS
@@ -103,3 +103,64 @@ def test_a_count_exactly_at_its_requirement_reaches_it_whatever_the_rounding(ten
     units = evidence(0, 1)["n_units"]
     share = Share(3.0, p99 / units).judge(evidence(p99, 1))
     assert share.supported, share
+
+
+def effect_of(percent, p, n_pairs=25):
+    return evidence(1, 1, n_pairs) | {"effect": {"percent": percent, "p": p}}
+
+
+@given(tenths=st.integers(-100, 100), required=st.integers(1, 100), thousandths=st.integers(1, 1000))
+def test_an_effect_is_supported_by_its_size_and_its_p(tenths, required, thousandths):
+    verdict = Effect(required / 10).judge(effect_of(tenths / 10, thousandths / 1000))
+    assert verdict.outcome == ("supported" if tenths >= required and thousandths <= 50 else "refuted")
+    assert (verdict.figures["observed"], verdict.p) == (tenths / 10, thousandths / 1000)
+    assert verdict.figures["ratio"] == pytest.approx(tenths / required)
+
+
+def test_an_effect_of_few_pairs_or_of_silent_units_is_inconclusive():
+    assert Effect().judge(effect_of(9.0, 0.001, MINIMUM_PAIRS - 1)).outcome == "inconclusive"
+    silent = Effect().judge(evidence(1, 1) | {"effect": None})
+    assert silent.outcome == "inconclusive" and "silent in one member" in silent.reason and silent.p is None
+
+
+def test_the_message_of_an_effect_gives_every_figure():
+    assert str(Effect(2.0).judge(effect_of(1.234, 0.25))) == "refuted: effect 1.23 % (at least 2 %), p = 0.25"
+    assert Effect().percent == 100 * 2**-8 and Effect(2.0).sentence.startswith("Activations of noise tokens move by")
+
+
+@given(hundredths=st.integers(1, 1000), margin=st.integers(101, 1000), thousandths=st.integers(1, 1000))
+def test_an_amplification_is_supported_by_its_ratio_and_its_p(hundredths, margin, thousandths):
+    twins = {"ratio": hundredths / 100, "p": thousandths / 1000}
+    verdict = Amplification(margin / 100).judge(evidence(1, 1) | {"twins": twins})
+    assert verdict.outcome == ("supported" if hundredths >= margin and thousandths <= 50 else "refuted")
+    assert verdict.figures["ratio"] == verdict.figures["observed"] == hundredths / 100
+
+
+@pytest.mark.parametrize("given_twins", [{}, {"twins": None}])
+def test_an_amplification_without_twins_is_not_evaluated(given_twins):
+    verdict = Amplification().judge(evidence(1, 1) | given_twins)
+    assert (
+        verdict.outcome == "not evaluated" and "`--twins 3`" in verdict.reason and verdict.figures["observed"] is None
+    )
+
+
+def test_the_message_of_an_amplification_gives_every_figure():
+    verdict = Amplification(1.25).judge(evidence(1, 1) | {"twins": {"ratio": 1.1, "p": 0.3}})
+    assert str(verdict) == "refuted: 1.10 times the effect of the twins (at least 1.25), p = 0.3"
+    few = Amplification().judge(evidence(1, 1, MINIMUM_PAIRS - 1) | {"twins": {"ratio": 9.0, "p": 0.001}})
+    assert few.outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [(Effect, 0, "above 0"), (Effect, -1, "above 0"), (Effect, float("nan"), "above 0"), (Amplification, 1, "above 1")],
+)
+def test_an_effect_or_amplification_of_nothing_is_refused(kind, value, message):
+    with pytest.raises(ValueError, match=message):
+        kind(value)
+
+
+def test_counts_are_decided_at_the_lowest_threshold_that_is_claimed_or_at_the_usual_one():
+    low, high = Exceedance(3.0, 2.0), Exceedance(5.0, 2.0)
+    assert primary([high, Effect(), low]) == low and primary([high, Effect()]) == high
+    assert primary([Effect()]) == USUAL

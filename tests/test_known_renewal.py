@@ -326,6 +326,18 @@ def control(verdict, p, evidence):
     return SCALE["controls"][0] | {"verdict": verdict, "p": p, "evidence": evidence}
 
 
+def amplified(verdict, ratio, p, **more):
+    """The entry of a claim of an amplification, which needs 1.25 and a small p."""
+    figures = {"observed": ratio, "required": 1.25, "ratio": ratio, "margin": 1.25, "p": p}
+    return SCALE["claims"][0] | {"id": "amplification", "kind": "amplification", "verdict": verdict} | figures | more
+
+
+def replicated(verdict, pair, noise, p=0.5, **more):
+    """The entry of rung 7, decided by effects in percent: without any one pair, and under other noise."""
+    evidence = {"without_one_pair": {"percent": pair, "p": p}, "second_seed": {"percent": noise, "p": p}, **more}
+    return control(verdict, p, evidence) | {"id": "replication"}
+
+
 @pytest.mark.parametrize(
     ("entry", "near"),
     [
@@ -355,6 +367,23 @@ def control(verdict, p, evidence):
         (control("passed", 0.001, {"deep": {"counts": [{"observed": 101, "required": 100}]}}), True),
         (control("passed", 0.04, {"observed": 1, "required": 100}), True),  # passed although: no figure that decides
         (control("passed", 0.001, {"observed": "many", "required": True}), False),
+        (control("failed", 0.001, {"amplification": {"ratio": 1.2, "margin": 1.25}}), True),
+        (control("failed", 0.001, {"amplification": {"ratio": 1.1, "margin": 1.25}}), False),
+        (control("failed", 0.9, {"amplification": {"ratio": 1.2, "margin": 1.25}}), False),  # p is far
+        (control("passed", 0.001, {"sets": [{"selectivity": {"ratio": 1.3, "margin": 1.25}}]}), True),
+        (control("passed", 0.001, {"sets": [{"selectivity": {"ratio": 2.0, "margin": 1.25}}]}), False),
+        (amplified("supported", 1.3, 0.001), True),
+        (amplified("supported", 2.0, 0.001), False),
+        (amplified("supported", 2.0, 0.04), True),
+        (amplified("refuted", 1.2, 0.9), False),
+        (amplified("refuted", 2.0, 0.06), True),
+        (replicated("passed", 2.0, 0.41), True),
+        (replicated("passed", 2.0, 2.0, p=0.05), False),  # whatever p, which decides nothing
+        (replicated("failed", 0.38, 0.37), True),
+        (replicated("failed", 0.38, 0.1), False),
+        (replicated("failed", 2.0, 0.38, without_one_template={"reason": "one alone"}), True),
+        (replicated("failed", 2.0, 0.38, without_one_category={"percent": 0.1}), True),  # decides nothing
+        (replicated("failed", 2.0, 0.38, without_one_template={"percent": 0.1}), False),
     ],
 )
 def test_near_is_what_rounding_may_turn(entry, near):

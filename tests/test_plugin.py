@@ -12,6 +12,7 @@ import pytest
 import torch
 from statsmodels.stats.multitest import multipletests
 from toy_project import CONTROL, PROBE, STIMULI, claims, controls, pairs, results, run, write
+from toy_project import folder as newest
 
 import fixtures.session.evaluation
 from fixtures.claims.ladder import CONTROLS
@@ -36,12 +37,12 @@ def test_supported_passes_and_refuted_fails_with_its_figures(project):
 
 
 def test_every_control_is_a_test_with_its_verdict_and_evidence(ladder):
-    outcome = run(ladder)
+    outcome = run(ladder, "--controls", "all")
     found = controls(ladder)
     assert list(found) == list(CONTROLS)
     passed = [name for name, control in found.items() if control["verdict"] == "passed"]
     failed = [name for name, control in found.items() if control["verdict"] == "failed"]
-    assert {"placebo", "untrained"} <= {*failed, *(n for n in found if found[n]["verdict"] == "not evaluated")}
+    assert {"placebo", "untrained"} <= {*failed} and {*found} - {*passed, *failed} == {"held_out"}  # one wording
     outcome.assert_outcomes(passed=1 + len(passed), failed=1 + len(failed), skipped=7 - len(passed) - len(failed))
     assert all(control["test"] == f"probes/test_toy.py::test_control[{name}]" for name, control in found.items())
     assert all(control["reason"] for control in found.values())
@@ -54,11 +55,11 @@ def test_every_control_is_a_test_with_its_verdict_and_evidence(ladder):
 
 
 def test_a_second_run_captures_nothing_for_the_controls_either(ladder, monkeypatch):
-    run(ladder)
+    run(ladder, "--controls", "all")
     before = controls(ladder)
     for name in ("segments.capture_batches", "measurement.measure_inputs", "placebo.match_alteration"):
         monkeypatch.setattr(f"fixtures.activations.{name}", lambda *arguments: 1 / 0)
-    run(ladder)
+    run(ladder, "--controls", "all")
     after = controls(ladder)
     for record in (before, after):
         for kind in record["untrained"]["evidence"]["kinds"]:
@@ -96,18 +97,20 @@ def test_without_a_placebo_or_with_few_pairs_a_control_is_not_evaluated(ladder):
     assert "7 pairs, at least 8 are needed" in controls(ladder)["held_out"]["reason"]
 
 
-def test_a_probe_without_an_exceedance_claim_has_nothing_to_decide_controls_at(ladder):
+def test_a_probe_without_a_claim_of_rung_1_has_nothing_to_decide_controls_at(ladder):
     write(ladder, "probes/test_toy.py", PROBE.split("@pytest.mark")[0] + CONTROL.replace("control.passed, c", "c"))
     run(ladder, "--controls", "held_out")
     folder = next((ladder.path / "reports").glob("2*"))
-    assert "no exceedance claim" in controls(ladder, folder)["held_out"]["reason"]
+    assert "no claim of a count or an effect" in controls(ladder, folder)["held_out"]["reason"]
 
 
 def test_a_control_that_is_selected_alone_knows_the_claims_of_its_file(ladder):
-    outcome = run(ladder, probes="probes/test_toy.py::test_control[held_out]")
-    assert outcome.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    folder = max((ladder.path / "reports").glob("2*"))
-    assert controls(ladder, folder)["held_out"]["verdict"] in ("passed", "failed")
+    alone = "probes/test_toy.py::test_control[replication]"
+    run(ladder, probes=alone).assert_outcomes(skipped=1)
+    assert controls(ladder, newest(ladder))["replication"]["verdict"] == "not climbed"  # a claim is refuted
+    write(ladder, "probes/test_toy.py", (PROBE + CONTROL).replace("margin=47", "margin=1.01"))
+    run(ladder, probes=alone)
+    assert controls(ladder, newest(ladder))["replication"]["verdict"] in ("passed", "failed")
 
 
 @pytest.mark.parametrize("error", [ProbeError, torch.OutOfMemoryError, MemoryError, RuntimeError])
@@ -126,12 +129,12 @@ def test_a_control_that_breaks_is_an_error_and_keeps_the_rest(ladder, monkeypatc
     def fail(*arguments):
         raise ProbeError("the noise is gone")
 
-    monkeypatch.setattr("fixtures.activations.measurement.Measurement.second_differences", fail)
-    outcome = run(ladder, "--controls", "replication,held_out")
+    monkeypatch.setattr("fixtures.activations.measurement.Measurement.second_activations", fail)
+    outcome = run(ladder, "--controls", "replication,familywise")
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED and outcome.parseoutcomes()["errors"] == 1
     found = controls(ladder, max((ladder.path / "reports").glob("2*")))
     assert (found["replication"]["verdict"], found["replication"]["reason"]) == ("not evaluated", "the noise is gone")
-    assert found["held_out"]["verdict"] != "not evaluated"
+    assert found["familywise"]["verdict"] != "not evaluated"
 
 
 def test_a_control_test_that_does_not_assert_does_not_pass(ladder):

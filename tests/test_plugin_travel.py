@@ -42,7 +42,7 @@ def check_properties(found, data):
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_junit_holds_the_figures_of_every_claim_and_control(ladder, workers):
     file = ladder.path / "junit.xml"
-    arguments = ("--controls", "placebo,held_out", "--junitxml", str(file))
+    arguments = ("--controls", "familywise,held_out", "--junitxml", str(file))
     ladder.runpytest_subprocess("-p", "no:cacheprovider", *workers, "probes", *arguments)
     check_properties(properties(file), results(ladder))
 

@@ -189,13 +189,19 @@ def test_nothing_chosen_stays_what_pytest_says(green):
 
 def test_a_control_that_could_not_be_evaluated_is_red(green):
     write(green, "probes/test_toy.py", (green.path / "probes/test_toy.py").read_text() + CONTROL)
-    outcome = run(green, "--controls", "placebo")
+    chosen = ("--controls", "untrained", "--twins", "2")
+    outcome = run(green, *chosen)
     outcome.assert_outcomes(passed=2, skipped=1)
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED
-    outcome.stdout.fnmatch_lines(
-        ["not decided: 1 of 3 claims and controls (toy/placebo): toy.toml declares no placebo"]
-    )
-    assert run(green, "--controls", "placebo", "--gate", "none").ret == pytest.ExitCode.OK, "the gate leaves it out"
+    outcome.stdout.fnmatch_lines(["not decided: 1 of 3 claims and controls (toy/untrained): at least 3 untrained *"])
+    assert run(green, *chosen, "--gate", "none").ret == pytest.ExitCode.OK, "the gate leaves it out"
+
+
+def test_a_placebo_that_is_not_declared_and_twins_that_are_left_out_leave_nothing_open(green):
+    write(green, "probes/test_toy.py", (green.path / "probes/test_toy.py").read_text() + CONTROL)
+    outcome = run(green, "--controls", "placebo,untrained", "--twins", "0")
+    outcome.assert_outcomes(passed=2, skipped=2)
+    assert outcome.ret == pytest.ExitCode.OK
 
 
 @pytest.mark.parametrize(
@@ -253,8 +259,9 @@ def hypothesis(claims, controls=(), name="h", **more):
     return {"id": name, "claims": [*claims], "controls": [*controls], **more}
 
 
-NO_TWINS = {"kinds": [{"kind": "initialised", "twins": []}, {"kind": "shuffled", "twins": []}]}
-FAILED_TWINS = {"kinds": [{"kind": "initialised", "twins": [{"counts": None}]}, {"kind": "shuffled", "twins": []}]}
+OPEN, CLIMBED = "not evaluated", "not climbed"
+NONE_DECLARED, FEW_WORDINGS = {"sets": []}, {"wordings": {"reason": "2 wordings"}}
+DECIDED_SETS, WORDINGS = {"sets": [{"name": "placebo prompts"}]}, {"wordings": {"wordings": 3}}
 
 
 @pytest.mark.parametrize(
@@ -268,9 +275,20 @@ FAILED_TWINS = {"kinds": [{"kind": "initialised", "twins": [{"counts": None}]}, 
         ([hypothesis([entry("inconclusive")])], {"gate": "none"}, False),
         ([hypothesis([entry("supported"), entry("not evaluated")])], {}, False),
         ([hypothesis([entry("supported")], [entry("not evaluated")])], {}, False),
-        ([hypothesis([entry("supported")], [entry("not evaluated", evidence=NO_TWINS)])], {}, True),
-        ([hypothesis([entry("supported")], [entry("not evaluated", evidence=NO_TWINS)])], {"controls": "all"}, False),
-        ([hypothesis([entry("supported")], [entry("not evaluated", evidence=FAILED_TWINS)])], {}, False),
+        ([hypothesis([entry("refuted")], [entry(CLIMBED), entry(CLIMBED)])], {}, True),
+        ([hypothesis([entry("supported")], [entry(OPEN, "placebo", evidence=NONE_DECLARED)])], {}, True),
+        ([hypothesis([entry("supported")], [entry(OPEN, "placebo", evidence=NONE_DECLARED)])], {"twins": "2"}, True),
+        ([hypothesis([entry("supported")], [entry(OPEN, "placebo", evidence=DECIDED_SETS)])], {}, False),
+        ([hypothesis([entry("supported")], [entry(OPEN, "placebo", evidence={})])], {}, False),
+        ([hypothesis([entry("supported")], [entry(OPEN, "placebo", evidence={})])], {"twins": "0"}, True),
+        ([hypothesis([entry("supported")], [entry(OPEN, "held_out", evidence=FEW_WORDINGS)])], {}, True),
+        ([hypothesis([entry("supported")], [entry(OPEN, "held_out", evidence=WORDINGS)])], {}, False),
+        ([hypothesis([entry("supported")], [entry(OPEN, "held_out", evidence={})])], {"twins": "0"}, False),
+        ([hypothesis([entry("supported")], [entry(OPEN, "untrained", evidence={})])], {"twins": "0"}, True),
+        ([hypothesis([entry("supported")], [entry(OPEN, "untrained", evidence={})])], {"twins": "2"}, False),
+        ([hypothesis([entry("supported")], [entry(OPEN, "untrained", evidence={})])], {}, False),
+        ([hypothesis([entry("supported"), entry(OPEN, "amplification")])], {"twins": "0"}, True),
+        ([hypothesis([entry("supported"), entry(OPEN, "amplification")])], {}, False),
         ([hypothesis([entry("not evaluated")], change={"verdict": "unchanged"})], {"gate": "none"}, True),
         ([hypothesis([entry("not evaluated")], change={"verdict": "unchanged"})], {}, False),
     ],
