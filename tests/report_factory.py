@@ -23,7 +23,7 @@ DATA = Path(__file__).parent / "data"
 IMAGES, REFERENCE, PROMPTS, MISSING, ORDERING = range(5)  # the hypotheses, by what they show
 STATISTICS = (
     *("max_abs_t", "counts", "split_half_r", "max_t_null", "familywise", "discoveries"),
-    *("shares", "relative_change", "blocks"),
+    *("shares", "relative_change", "blocks", "effect"),
 )
 KLEIN = tuple(
     [Site(f"transformer_blocks.{n}.attn.to_out.0", f"joint[{n}]", "image", 3072, 3072, 128) for n in range(5)]
@@ -69,9 +69,9 @@ def make_results(folder: Path, side: int = 64, ordering: bool = False) -> dict:
     supported = hypotheses[IMAGES]
     hypotheses[PROMPTS] = supported_too(hypotheses[PROMPTS], supported)
     decide(_control(supported, "placebo"), "failed", p=0.62, recorded="failed")
+    _control(supported, "placebo")["evidence"]["sets"][0]["beaten"] = False
     decide(_control(supported, "untrained"), "not evaluated", number="", p=None, reason=THREE)
-    for kind in _control(supported, "untrained")["evidence"]["kinds"]:
-        kind["p"] = None
+    _control(supported, "untrained")["evidence"]["amplification"] = None
     refuted = hypotheses[REFERENCE]
     decide(refuted["claims"][0], "refuted", recorded="refuted")
     decide(refuted["claims"][1], "inconclusive", reason="8 pairs are too few to decide")
@@ -99,8 +99,6 @@ def supported_too(entry: dict, like: dict) -> dict:
     for control in entry["controls"]:
         control["test"] = f"probes/test_{entry['id']}.py::test_control[{control['id']}]"
         decide(control, "passed")
-    for row in _control(entry, "placebo")["evidence"]["sets"]:
-        row |= {"matched": True, "beaten": True}
     _control(entry, "input")["evidence"]["inputs"][0]["name"] = "text embeddings"
     return entry
 
