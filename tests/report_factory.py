@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from fixtures.claims.claims import Amplification, Effect
+from fixtures.claims.ladder import LADDER
 from fixtures.claims.statement import statement
 from fixtures.models.source import ALIASES
 from fixtures.models.units import Site, channel_groups
+from fixtures.results.entries import claim_record
 from fixtures.results.schema import validate
 
 DATA = Path(__file__).parent / "data"
@@ -33,6 +36,7 @@ KLEIN = tuple(
     ]
 )
 THREE = "three of each are needed"
+NOT_CLIMBED = "rung 1 does not hold; `--controls all` evaluates the others all the same"
 
 
 def stored_run() -> dict:
@@ -106,6 +110,34 @@ def supported_too(entry: dict, like: dict) -> dict:
 def decide(decided: dict, verdict: str, **figures) -> None:
     """Give a claim or control another verdict, and other figures."""
     decided |= {"verdict": verdict, **figures}
+
+
+def claim_effects(entry: dict) -> list[dict]:
+    """Add the claims of an effect and of its amplification to a hypothesis, judged on its own evidence."""
+    found = _control(entry, "untrained")["evidence"]["amplification"]
+    made = [
+        claim_record(f"probes/test_{entry['id']}.py::test_{claim.id}", claim, claim.judge(entry | {"twins": found}))
+        for claim in (Effect(), Amplification())
+    ]
+    entry["claims"] += made
+    return made
+
+
+def leave_ladder(entry: dict) -> None:
+    """No control of a hypothesis was climbed."""
+    entry["controls"] = [
+        {
+            "id": step.id,
+            "test": f"probes/test_{entry['id']}.py::test_control[{step.id}]",
+            "verdict": "not climbed",
+            "number": "",
+            "reason": NOT_CLIMBED,
+            "p": None,
+            "evidence": {},
+            "recorded": None,
+        }
+        for step in LADDER[1:]
+    ]
 
 
 def state(results: dict) -> None:
