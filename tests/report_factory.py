@@ -14,16 +14,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from fixtures.claims.claims import Amplification, Effect
+from fixtures.claims.ladder import LADDER
 from fixtures.claims.statement import statement
 from fixtures.models.source import ALIASES
 from fixtures.models.units import Site, channel_groups
+from fixtures.results.entries import claim_record
 from fixtures.results.schema import validate
 
 DATA = Path(__file__).parent / "data"
 IMAGES, REFERENCE, PROMPTS, MISSING, ORDERING = range(5)  # the hypotheses, by what they show
 STATISTICS = (
     *("max_abs_t", "counts", "split_half_r", "max_t_null", "familywise", "discoveries"),
-    *("shares", "relative_change", "blocks"),
+    *("shares", "relative_change", "blocks", "effect"),
 )
 KLEIN = tuple(
     [Site(f"transformer_blocks.{n}.attn.to_out.0", f"joint[{n}]", "image", 3072, 3072, 128) for n in range(5)]
@@ -33,6 +36,7 @@ KLEIN = tuple(
     ]
 )
 THREE = "three of each are needed"
+NOT_CLIMBED = "rung 1 does not hold; `--controls all` evaluates the others all the same"
 
 
 def stored_run() -> dict:
@@ -69,9 +73,9 @@ def make_results(folder: Path, side: int = 64, ordering: bool = False) -> dict:
     supported = hypotheses[IMAGES]
     hypotheses[PROMPTS] = supported_too(hypotheses[PROMPTS], supported)
     decide(_control(supported, "placebo"), "failed", p=0.62, recorded="failed")
+    _control(supported, "placebo")["evidence"]["sets"][0]["beaten"] = False
     decide(_control(supported, "untrained"), "not evaluated", number="", p=None, reason=THREE)
-    for kind in _control(supported, "untrained")["evidence"]["kinds"]:
-        kind["p"] = None
+    _control(supported, "untrained")["evidence"]["amplification"] = None
     refuted = hypotheses[REFERENCE]
     decide(refuted["claims"][0], "refuted", recorded="refuted")
     decide(refuted["claims"][1], "inconclusive", reason="8 pairs are too few to decide")
@@ -99,8 +103,6 @@ def supported_too(entry: dict, like: dict) -> dict:
     for control in entry["controls"]:
         control["test"] = f"probes/test_{entry['id']}.py::test_control[{control['id']}]"
         decide(control, "passed")
-    for row in _control(entry, "placebo")["evidence"]["sets"]:
-        row |= {"matched": True, "beaten": True}
     _control(entry, "input")["evidence"]["inputs"][0]["name"] = "text embeddings"
     return entry
 
@@ -108,6 +110,34 @@ def supported_too(entry: dict, like: dict) -> dict:
 def decide(decided: dict, verdict: str, **figures) -> None:
     """Give a claim or control another verdict, and other figures."""
     decided |= {"verdict": verdict, **figures}
+
+
+def claim_effects(entry: dict) -> list[dict]:
+    """Add the claims of an effect and of its amplification to a hypothesis, judged on its own evidence."""
+    found = _control(entry, "untrained")["evidence"]["amplification"]
+    made = [
+        claim_record(f"probes/test_{entry['id']}.py::test_{claim.id}", claim, claim.judge(entry | {"twins": found}))
+        for claim in (Effect(), Amplification())
+    ]
+    entry["claims"] += made
+    return made
+
+
+def leave_ladder(entry: dict) -> None:
+    """No control of a hypothesis was climbed."""
+    entry["controls"] = [
+        {
+            "id": step.id,
+            "test": f"probes/test_{entry['id']}.py::test_control[{step.id}]",
+            "verdict": "not climbed",
+            "number": "",
+            "reason": NOT_CLIMBED,
+            "p": None,
+            "evidence": {},
+            "recorded": None,
+        }
+        for step in LADDER[1:]
+    ]
 
 
 def state(results: dict) -> None:

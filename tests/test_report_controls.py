@@ -5,18 +5,20 @@ import re
 from html import unescape
 
 import pytest
-from report_factory import make_results
+from report_factory import NOT_CLIMBED, leave_ladder, make_results, state
 
 from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS
 from fixtures.claims.statement import statement
 from fixtures.report.calibration import calibration_view, power_figure
 from fixtures.report.claim.evidence import SIZE_LIMIT, evidence_html
 from fixtures.report.control.evidence import control_html
-from fixtures.report.control.ladder import cells, gaps
+from fixtures.report.control.ladder import cells, gaps, not_climbed
+from fixtures.report.control.outcome import outcome, outcome_tally
 from fixtures.report.control.tables import facts, sections
 from fixtures.report.overview import claims_table_html
 from fixtures.report.parts.caveats import NULL_SHOWS, WORD_RULE
-from fixtures.report.parts.formats import decimal, p_value, percent
+from fixtures.report.parts.formats import DASH, decimal, p_value, percent, significant, times
+from fixtures.report.parts.templating import stylesheet
 from fixtures.report.text_views import summary_markdown, terminal_lines
 
 
@@ -72,6 +74,129 @@ def established(text):
     return len(re.findall("represents", text, re.IGNORECASE))
 
 
+OUTCOMES = ["stopped by rung 3", "absent", "represented", "undecided"]
+
+
+def matrix_row(results, title):
+    """Cells of a hypothesis's row in the matrix of summary.md."""
+    line = next(line for line in summary_markdown(results).splitlines() if line.startswith(f"| {title} | "))
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def test_every_hypothesis_shows_its_outcome_in_the_matrix(results):
+    assert [entry["statement"]["outcome"] for entry in results["hypotheses"]] == [
+        *("stopped", "absent", "represents", "undecided")
+    ]
+    assert [outcome(entry).verdict for entry in results["hypotheses"]] == OUTCOMES
+    page = claims_table_html(results)
+    rows = re.findall(r'<tr class="pr-hypothesis"><th colspan="8".*?</tr>', page)
+    styles = ["stopped", "absent", "represented", "undecided"]
+    for entry, row, words, style in zip(results["hypotheses"], rows, OUTCOMES, styles, strict=True):
+        symbol = {"stopped": "✗", "absent": "∅", "represented": "✓", "undecided": "?"}[style]
+        badge = f'<span class="pr-badge pr-{style}"><span class="pr-symbol" aria-hidden="true">{symbol}</span>{words}<'
+        assert badge in row and entry["statement"]["sentence"] in unescape(row)
+        assert row.index(entry["title"]) < row.index(badge) < row.index("pr-statement")
+        assert matrix_row(results, entry["title"])[1] == f"**{symbol} {words}**"
+
+
+@pytest.mark.parametrize("step", [step for step in LADDER[1:] if step.required != "never"], ids=lambda step: step.id)
+def test_the_rung_that_stops_a_hypothesis_is_named(results, step):
+    entry, control = named(results, step.id)
+    control["verdict"] = "failed"
+    if step.id == "untrained":
+        control["evidence"]["amplification"] |= {"absent_p": 1.0}
+    entry["statement"] = statement(entry)
+    words = f"stopped by rung {step.number}"
+    assert outcome(entry).verdict == words and f"</span>{words}</span>" in claims_table_html(results)
+    assert entry["statement"]["sentence"].startswith(f"Stopped by rung {step.number}, {step.title.lower()}. ")
+
+
+def test_outcomes_are_counted_at_the_head_of_every_view(results):
+    counted = "Hypotheses: 1 represented, 1 stopped, 1 absent, 1 undecided"
+    claims = "Claims: 6 supported, 2 refuted, 1 inconclusive, 1 not evaluated"
+    assert summary_markdown(results).startswith(f"# {counted}. {claims}\n")
+    assert terminal_lines(results)[0] == f"{counted}. {claims}"
+    first, second = re.findall(r'<p class="pr-tally">(.*?)</p>', claims_table_html(results))
+    assert re.findall(r"<b>(\d+)</b> ([a-z ]+)", first) == [
+        *(("1", "represented"), ("1", "stopped"), ("1", "absent"), ("1", "undecided"))
+    ]
+    assert re.findall(r"<b>(\d+)</b>", second) == ["6", "2", "1", "1"]
+    results["hypotheses"].append(copy.deepcopy(results["hypotheses"][0]))
+    assert outcome_tally(results) == {"represented": 1, "stopped": 2, "absent": 1, "undecided": 1}
+
+
+def test_outcomes_are_read_and_never_decided_again(results):
+    """What results.json states is shown whatever the verdicts, and an outcome beyond its own ``represents`` is not."""
+    entry = results["hypotheses"][2]
+    for control in entry["controls"]:
+        control["verdict"] = "failed"
+    assert outcome(entry).verdict == "represented"
+    for beyond in (False, None, "true", 1):
+        entry["statement"]["represents"] = beyond
+        assert outcome(entry) is None and matrix_row(results, entry["title"])[1] == DASH
+        assert outcome_tally(results)["represented"] == 0
+    for stated in (None, {}, {"outcome": None}, {"outcome": "compared"}, "x"):
+        entry["statement"] = stated
+        assert outcome(entry) is None
+    entry["statement"] = {"outcome": "<odd>", "represents": False}
+    assert outcome(entry).style == "unknown" and outcome_tally(results)["<odd>"] == 1
+    assert "&lt;odd&gt;" in claims_table_html(results) and "<odd>" not in claims_table_html(results)
+    entry["statement"] = {"outcome": "stopped", "stopped_by": "no such rung"}
+    assert outcome(entry).verdict == "stopped"
+
+
+def test_without_statements_the_head_counts_claims_alone(results):
+    for entry in results["hypotheses"]:
+        del entry["statement"]
+    assert outcome_tally(results) == outcome_tally({}) == {}
+    assert terminal_lines(results)[0] == "6 supported, 2 refuted, 1 inconclusive, 1 not evaluated"
+    assert claims_table_html(results).count('<p class="pr-tally">') == 1
+
+
+def test_what_was_not_climbed_takes_one_line_of_the_terminal_and_is_quiet_in_the_matrix(results):
+    leave_ladder(results["hypotheses"][1])
+    state(results)
+    lines = [line for line in terminal_lines(results) if "physical_scale/" in line]
+    assert lines[-1] == f"NOT CLIMBED   physical_scale/rungs 2 to 8: {NOT_CLIMBED}"
+    assert len(lines) == len(results["hypotheses"][1]["claims"]) + 1
+    html = claims_table_html(results)
+    cells_ = re.findall(r'<td class="pr-cell pr-cell-not-climbed">(.*?)</td>', html, re.DOTALL)
+    assert len(cells_) == 7 and all('aria-hidden="true">·</span><b>not climbed</b>' in cell for cell in cells_)
+    assert ".pr-cell-not-climbed" in stylesheet()
+    assert matrix_row(results, "Physical scale")[3:] == ["· not climbed"] * 7
+    entry = results["hypotheses"][3]
+    leave_ladder(entry)  # the same reason is not said twice
+    assert terminal_lines(results)[-2] == f"NOT CLIMBED   self_reference/rungs 2 to 8: {NOT_CLIMBED}"
+    entry["claims"][0]["reason"] = NOT_CLIMBED
+    assert terminal_lines(results)[-2] == "NOT CLIMBED   self_reference/rungs 2 to 8: same reason"
+
+
+def test_rungs_that_were_not_climbed_are_named_as_ranges(results):
+    entry = results["hypotheses"][1]
+    leave_ladder(entry)
+    assert not_climbed(entry) == [("rungs 2 to 8", NOT_CLIMBED)]
+    for name, verdict in (("familywise", "passed"), ("input", "failed"), ("held_out", "not evaluated")):
+        next(control for control in entry["controls"] if control["id"] == name)["verdict"] = verdict
+    assert not_climbed(entry) == [("rungs 3 to 4, 6 to 7", NOT_CLIMBED)]
+    entry["controls"][1]["reason"] = "another"
+    assert not_climbed(entry) == [("rung 3", "another"), ("rungs 4, 6 to 7", NOT_CLIMBED)]
+    entry["controls"][1]["id"] = "of tomorrow"
+    assert not_climbed(entry)[0] == ("of tomorrow", "another")
+    assert not_climbed({}) == not_climbed(results["hypotheses"][2]) == []
+    terminal = "\n".join(terminal_lines(results))
+    assert "FAILED        physical_scale/input" in terminal and "physical_scale/rungs 4, 6 to 7: " in terminal
+
+
+def test_the_evidence_of_what_was_not_climbed_is_short(results, folder):
+    entry = results["hypotheses"][1]
+    leave_ladder(entry)
+    for control, step in zip(entry["controls"], LADDER[1:], strict=True):
+        html = control_html(entry, control, folder)
+        assert f"<b>Why not climbed:</b> {NOT_CLIMBED}" in html and step.title in html
+        assert step.passing not in unescape(html) and "Run this test again" not in html and "<dl" not in html
+        assert len(html) < 1200 and "None" not in html
+
+
 def test_represents_is_said_only_where_the_statement_holds(results, folder):
     assert [entry["statement"]["represents"] for entry in results["hypotheses"]] == [False, False, True, False]
     assert [established(view) for view in every_view(results, folder)][:3] == [1, 1, 1]
@@ -90,7 +215,9 @@ def test_a_sentence_that_goes_beyond_its_statement_is_not_shown(results, folder,
 def test_the_matrix_leaves_rung_1_open_where_a_claim_was_not_selected(results):
     entry = copy.deepcopy(results["hypotheses"][2]) | {"exceedance_claims": 3}
     assert cells(entry)[0].verdict == "not evaluated" and gaps(entry)[0].words == LADDER[0].word
-    assert statement(entry)["sentence"] == "Whether it exceeds chance was not decided."
+    assert statement(entry)["sentence"] == "Whether it exceeds chance was not decided. " + (
+        "Undecided: there is an effect, but not every claim of rung 1 holds."
+    )
 
 
 def test_the_matrix_has_a_cell_for_every_hypothesis_and_rung(results):
@@ -136,7 +263,7 @@ def test_what_has_not_been_shown_is_listed_with_its_reason(results):
     failing = {rung.id: rung.failing for rung in LADDER}
     entry = results["hypotheses"][0]
     entry["claims"][1]["verdict"] = "refuted"
-    others = "localised, selective, learned, not inherited from the input, not a confound, replicates"
+    others = "localised, selective, learned, not inherited from the input, not a confound, replicates, carries over"
     assert [(gap.words, gap.verdict, gap.why) for gap in gaps(entry)] == [
         ("exceeds chance", "failed", failing["null"]),
         (others, "no ground without rung 1", ""),
@@ -194,7 +321,7 @@ def test_p_stands_beside_its_correction(results, folder):
 
 def test_terminal_has_a_line_per_control_and_marks_what_is_on_record(results):
     lines = terminal_lines(results)
-    assert f"PASSED        ethical_valence/held_out: {named(results, 'held_out')[1]['number']}, p 0.002" in lines
+    assert f"PASSED        ethical_valence/held_out: {named(results, 'held_out')[1]['number']}, p 8.7e-20" in lines
     assert "NOT EVALUATED arrow_of_time_rendered/untrained: three of each are needed" in lines
     failed = [line for line in lines if line.startswith("FAILED")]
     assert len(failed) == 2 and all(line.endswith("p 0.62 [failure on record]") for line in failed)
@@ -232,24 +359,54 @@ def test_familywise_lists_the_strongest_units_and_links_to_all(results, folder):
     assert 'href="ethical_valence.units.csv.gz"' in control_html(*named(results, "familywise"), folder)
 
 
-def test_placebo_shows_size_count_and_outcome_of_every_set(results, folder):
+def effects_of(found):
+    """Effects as the tables print them: the model's, and the least and most of the twins'."""
+    twins = [twin["percent"] for twin in found["twins"]]
+    return tuple(f"{significant(value)} %" for value in (found["percent"], min(twins), max(twins)))
+
+
+def ratio_of(found):
+    """A row of the tables of ratios, after its name."""
+    return (
+        times(found["ratio"]),
+        f"{times(found['interval'][0])} to {times(found['interval'][1])}",
+        times(found["margin"]),
+        p_value(found["p"]),
+        p_value(found["absent_p"]),
+        decimal(found["power"]),
+        decimal(found["over_pairs"], 3),
+        decimal(found["over_networks"], 3),
+    )
+
+
+def test_placebo_shows_size_effect_and_outcome_of_every_set(results):
     sets = named(results, "placebo")[1]["evidence"]["sets"]
-    sets[1] |= {"name": "other image seed", "is_zero": True, "matched": None}
-    sets.append({"name": "another event", "counts": None, "reason": "no pair of it is left"})
-    rows = {row[0]: row[1:] for row in table(results, "placebo", "Concept against placebo sets")}
-    size = ("0.246763", "25", "0.642", "1.00×", "–", "–", "yes")
-    assert rows["brightness"] == (*size, "179 − 112 = +67", "0.094", "107 − 45 = +62", "2.0×10⁻⁴", "268.8", "yes")
-    assert rows["other image seed"][6] == "no change at all"
-    assert rows["another event (not evaluated: no pair of it is left)"][7:] == ("–",) * 6
-    assert ("Same size: a distance of", "0.8 to 1.25 ×") in facts(named(results, "placebo")[1])
-    assert control_html(*named(results, "placebo"), folder).count('<svg class="pr-strip"') == 2
+    sets[1] |= {"name": "other image seed", "amount": None, "is_zero": True, "beaten": False}
+    rows = {row[0]: row[1:] for row in table(results, "placebo", "Placebo sets")}
+    assert len(rows) == len(sets)
+    assert rows["brightness"] == ("0.246763", "25", "0.642", "1.00×", *effects_of(sets[0]["selectivity"]), "yes")
+    same = rows["other image seed (no change of the state)"]
+    assert same[0] == DASH and same[4:] == (*effects_of(sets[1]["selectivity"]), "no")
+    assert ("Concept’s distance (reference latents)", "0.642") in facts(named(results, "placebo")[1])
 
 
-def test_placebo_shows_how_regular_a_set_is_and_what_the_margin_requires_beside_it(results):
-    control = named(results, "placebo")[1]
-    control["evidence"]["sets"][0] |= {"regularity": [0.61, 0.84], "required": 40.8}
-    row = table(results, "placebo", "Concept against placebo sets")[0]
-    assert row[5:7] == ("0.61", "0.84") and row[-2:] == ("40.8", "yes")
+def test_placebo_shows_how_much_more_the_concept_is_amplified_than_each_set(results):
+    sets = named(results, "placebo")[1]["evidence"]["sets"]
+    rows = table(results, "placebo", "Amplification of the concept over that of the placebo")
+    assert rows == [(entry["name"], *ratio_of(entry["selectivity"])) for entry in sets]
+    sets[0]["selectivity"] |= {"interval": None, "over_pairs": None}
+    row = table(results, "placebo", "Amplification of the concept over that of the placebo")[0]
+    assert (row[2], row[-2]) == (DASH, DASH) and row[1] == rows[0][1]
+
+
+def test_a_set_without_a_declared_placebo_has_no_tables_of_it(results, folder):
+    entry, control = named(results, "placebo")
+    control |= {"verdict": "not evaluated", "number": "", "p": None, "reason": "no placebo is declared"}
+    control["evidence"] |= {"sets": [], "concept": None}
+    html = control_html(entry, control, folder)
+    assert "<b>Why not evaluated:</b> no placebo is declared" in html and "<table" not in html
+    entry["statement"] = statement(entry)
+    assert entry["statement"]["outcome"] == "represents", "where no placebo is declared, rung 3 is not required"
 
 
 def test_whether_an_adjusted_count_holds_is_read_and_not_decided_again(results):
@@ -262,15 +419,40 @@ def test_whether_an_adjusted_count_holds_is_read_and_not_decided_again(results):
     assert table(results, "confounds", "With it taken out")[0][-1] == "–"
 
 
-def test_untrained_twins_stand_beside_the_model_with_their_range(results, folder):
-    kind = named(results, "untrained")[1]["evidence"]["kinds"][0]
-    kind["twins"][2] |= {"counts": None, "reason": "no memory for a twin"}
-    first = table(results, "untrained", "This model among untrained twins")[0]
-    assert first == ("re-initialised", "2 of 3", "179", "0–1", "107", "0", p_value(kind["p"]))
-    rows = table(results, "untrained", "Every twin")
-    assert len(rows) == 7 and rows[0][0] == "this model"
-    assert rows[3][0] == "re-initialised, seed 2 (not evaluated: no memory for a twin)"
-    assert control_html(*named(results, "untrained"), folder).count('<svg class="pr-strip"') == 2
+def test_the_effect_of_the_model_stands_among_those_of_its_twins(results, folder):
+    entry, control = named(results, "untrained")
+    found = control["evidence"]["amplification"]
+    rows = table(results, "untrained", "This model among untrained twins")
+    assert [row[0] for row in rows] == ["re-initialised", "shuffled"]
+    for kind, *row in rows:
+        own = found | {"twins": [twin for twin in found["twins"] if twin["kind"] == kind]}
+        assert row == ["3", *effects_of(own)]
+    assert table(results, "untrained", "Amplification over the twins") == [("all twins", *ratio_of(found))]
+    strip = control_html(entry, control, folder)
+    assert strip.count('<svg class="pr-strip"') == 1 and strip.count('<circle class="pr-dot"') == 6 + 1  # the legend's
+    shown = ", ".join(significant(twin["percent"]) for twin in found["twins"] if twin["kind"] == "shuffled")
+    assert f"shuffled: this model {significant(found['percent'])}, untrained twin " in strip and all(
+        value in strip for value in shown.split(", ")
+    )
+
+
+def test_counts_of_every_twin_stand_beside_those_of_the_model_and_decide_nothing(results, folder):
+    entry, control = named(results, "untrained")
+    control["evidence"]["kinds"][0]["twins"][2] |= {"counts": None, "reason": "no memory for a twin"}
+    rows = table(results, "untrained", "Units of every twin")
+    assert len(rows) == 7 and rows[0][:4] == ("this model", "179", "37", "6.6×10⁻⁷")
+    twin = control["evidence"]["kinds"][1]["twins"][0]["counts"]
+    figures = [text for one in twin for text in (str(one["observed"]), str(one["p99"]), p_value(one["p"]))]
+    assert rows[4] == ("shuffled, seed 0", *figures)
+    assert rows[3] == ("re-initialised, seed 2 (not evaluated: no memory for a twin)", *[DASH] * 6)
+    assert "Counts decide nothing here" in control_html(entry, control, folder)
+
+
+def test_without_an_amplification_the_counts_stand_alone(results, folder):
+    entry, control = named(results, "untrained", 0)  # not evaluated
+    assert control["evidence"]["amplification"] is None
+    assert [section.title for section in sections(entry, control, 100)] == ["Units of every twin"]
+    assert "pr-strip" not in control_html(entry, control, folder)
 
 
 def test_the_input_stands_beside_the_units_and_is_taken_out(results):
@@ -296,10 +478,21 @@ def test_confounds_show_how_they_differ_and_whether_they_were_taken_out(results)
 
 
 def test_replication_and_held_out_selection_show_their_checks(results):
-    assert len(table(results, "replication", "Checks")) == 10
+    rows = {row[0]: row[1:] for row in table(results, "replication", "Checks")}
+    found = named(results, "replication")[1]["evidence"]
+    assert len(rows) == 7 and set(found) == {"split_half", *(f"without_one_{x}" for x in ("pair", "category"))} | {
+        "second_seed"
+    }
+    for what in ("pair", "category"):
+        left = found[f"without_one_{what}"]
+        detail = f"without {left['without']}, p = {p_value(left['p'])}"
+        assert rows[f"smallest effect without any one {what}"] == (f"{significant(left['percent'])} %", detail)
     found = named(results, "held_out")[1]["evidence"]
     figures = f"null p99 {decimal(found['p99'])}, p = {p_value(found['p'])}"
-    assert table(results, "held_out", "Checks")[0][1:] == (decimal(found["observed"]), figures)
+    halves, wordings = table(results, "held_out", "Checks")
+    assert halves[1:] == (decimal(found["observed"]), figures)
+    figures = f"more than 0.391 %, p = {p_value(found['wordings']['p'])}"
+    assert wordings[1:] == (f"{significant(found['wordings']['percent'])} %", figures)
 
 
 def test_evidence_of_any_size_stays_within_the_limit(results, folder):
