@@ -172,6 +172,16 @@ def test_terminal_lines_hold_no_control_characters(hostile):
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_a_verdict_that_is_not_known_in_the_headline(run, payload):
+    results = copy.deepcopy(run[0])
+    results["hypotheses"][0]["claims"][0]["verdict"] = results["hypotheses"][0]["statement"]["outcome"] = payload
+    first = summary_markdown(results).splitlines()[0]
+    assert first.startswith("# Hypotheses: 1 represented") and terminal_lines(results)[0].isprintable()
+    assert not re.search(r"<|(?<!\\)`|(?<!\\)\]\(|\x1b|\x00", first)
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
 def test_what_was_not_climbed_and_claims_of_effects(run, payload):
     results, folder = copy.deepcopy(run[0]), run[1]
     claim_effects(results["hypotheses"][2])
@@ -184,5 +194,5 @@ def test_what_was_not_climbed_and_claims_of_effects(run, payload):
         for control in hypothesis["controls"]:
             check(control_html(hypothesis, control, folder))
     lines = terminal_lines(results)
-    assert len(lines) == 3 + 12 + 14 + 4 and all(line.isprintable() for line in lines)
+    assert len(lines) == 3 + 12 + 16 + 4 and all(line.isprintable() for line in lines)
     assert sum(line.startswith("NOT CLIMBED ") for line in lines) == 1
