@@ -172,7 +172,6 @@ def test_terminal_lines_hold_no_control_characters(hostile):
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-@pytest.mark.parametrize("payload", PAYLOADS)
 def test_a_verdict_that_is_not_known_in_the_headline(run, payload):
     results = copy.deepcopy(run[0])
     results["hypotheses"][0]["claims"][0]["verdict"] = results["hypotheses"][0]["statement"]["outcome"] = payload
