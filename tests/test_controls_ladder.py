@@ -70,7 +70,7 @@ def test_what_is_not_climbed_is_not_failed():
     assert found["failed"] == ["exceeds chance"] and found["outcome"] == "undecided"
 
 
-EFFECT = {"smallest": 0.39, "absent_p": 0.01, "power": 0.95, "pairs": 12}
+EFFECT = {"percent": 0.1, "p": 0.4, "smallest": 0.39, "absent_p": 0.01, "power": 0.95, "pairs": 12}
 AMPLIFIED = {"margin": 1.25, "absent_p": 0.01, "power": 0.95}
 
 
@@ -94,6 +94,34 @@ def test_without_an_upper_bound_or_the_power_it_is_undecided_and_the_pairs_are_t
         effect = EFFECT | change | {"pairs": pairs}
         found = statement(record(("refuted",)) | {"effect": effect, "n_pairs": 25})
         assert found["outcome"] == "undecided" and said in found["sentence"]
+
+
+@pytest.mark.parametrize("verdict", ["refuted", "inconclusive"])
+def test_no_number_of_pairs_is_told_where_the_effect_was_found(verdict):
+    there = EFFECT | {"absent_p": 1.0, "p": 0.001, "percent": 0.39, "pairs": 83}
+    found = statement(record((verdict,)) | {"effect": there, "n_pairs": 25})
+    assert found["outcome"] == "undecided" and "pairs" not in found["sentence"]
+    assert found["sentence"].endswith("Undecided: there is an effect, but not every claim of rung 1 holds.")
+    for less in ({"p": 0.06}, {"percent": 0.38}):
+        found = statement(record((verdict,)) | {"effect": there | less, "n_pairs": 25})
+        assert found["sentence"].endswith("Undecided: about 83 pairs would decide it.")
+
+
+@pytest.mark.parametrize(
+    ("claims", "why"),
+    [
+        ({"p_holm": 0.08}, "Holm’s correction over the run"),
+        ({"p_holm": None}, "Holm’s correction over the run"),
+        ({"split_half": "refuted"}, "not every claim is supported"),
+    ],
+)
+def test_what_keeps_a_hypothesis_that_passed_every_rung_undecided_is_said(claims, why):
+    given = record(**ALL | {name: verdict for name, verdict in claims.items() if name != "p_holm"})
+    if "p_holm" in claims:
+        given["claims"][0]["p_holm"] = claims["p_holm"]
+    found = statement(given)
+    assert found["outcome"] == "undecided"
+    assert found["sentence"].startswith(f"Undecided: {why}. Shown: exceeds chance, ")
 
 
 def test_what_is_represented_is_not_absent():

@@ -96,7 +96,7 @@ def test_limitations_are_what_was_not_shown_and_the_fixed_limits(results):
 def test_refuted_and_not_evaluated_claims_are_said_plainly(results):
     refuted, missing = (card(results, results["hypotheses"][number]) for number in (1, 3))
     assert "- **Claim refuted.** The number of units with" in refuted
-    assert "- **Claim inconclusive.**" in refuted and "**Outcome.** Not shown to exceed chance." in refuted
+    assert "- **Claim inconclusive.**" in refuted and "**Outcome.** Absent: 1.25 times the effect" in refuted
     assert "**Not evaluated.** stimuli/self" in missing and "- **Claim not evaluated.**" in missing
     assert "Top blocks" not in missing
 

@@ -1,5 +1,6 @@
 """model_index.yaml read back as the Hub's own client reads it."""
 
+import copy
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 from hostile import PAYLOADS, attacked
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
-from report_factory import klein, make_results
+from report_factory import claim_effects, klein, make_results
 
 from fixtures.claims.ladder import LADDER
 from fixtures.claims.statement import null_verdict
@@ -63,6 +64,20 @@ def test_a_refutation_and_a_gap_are_said_in_the_name_and_the_value(results):
     assert found["physical_scale", "count_t3"].metric_name == "Units with |t| > 3: refuted"
     missing = found["self_reference", "count_t3"]
     assert missing.metric_value == "not evaluated" and "no such file" in missing.metric_args["reason"]
+
+
+def test_an_effect_has_its_figures_and_no_ratio_to_a_null(results):
+    entry = copy.deepcopy(results["hypotheses"][2])
+    effect, amplification = claim_effects(entry)
+    found = {result.metric_type: result for result in eval_results(results | {"hypotheses": [entry]})}
+    assert found["effect"].metric_name == "Effect on noise tokens, %: supported"
+    assert found["effect"].metric_value == effect["observed"]
+    assert found["effect"].metric_args == {"verdict": "supported", "required": effect["required"]}
+    assert found["amplification"].metric_value == amplification["observed"]
+    assert found["effect_p"].metric_name.endswith("p under sign flips: supported")
+    assert found["amplification_p"].metric_name.endswith("p of no more than the twins: supported")
+    assert found["amplification_p"].metric_value == amplification["p"]
+    assert not {"effect_ratio", "amplification_ratio"} & set(found) and "count_t3_ratio" in found
 
 
 def test_it_is_the_front_matter_of_a_card(results):

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from hostile import CHOICES, PAYLOADS, attacked
-from report_factory import make_results
+from report_factory import claim_effects, leave_ladder, make_results
 
 from fixtures.claims.ladder import CONTROLS
 from fixtures.report.claim.evidence import evidence_html
@@ -158,7 +158,7 @@ def test_markdown_stays_a_table(hostile):
     tables = [list(rows) for is_table, rows in groupby(lines, lambda line: line.startswith("|")) if is_table]
     # changes, the ladder, the claims, the axes, what stands side by side, the checked stimuli, the calibration
     assert [len(rows) for rows in tables] == [6, 6, 12, 5, 11, 9, 9, 7, 18, 6]
-    for rows, separators in zip(tables, (4, 10, 13, 9, 9, 9, 9, 16, 7, 4), strict=True):
+    for rows, separators in zip(tables, (4, 11, 13, 9, 9, 9, 9, 16, 7, 4), strict=True):
         assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) for row in rows} == {separators}
     assert not re.search(r"<|(?<!\\)`|(?<!\\)\]\(|\x1b|\x00", text)
     assert sum(line.startswith("#") for line in lines) == 1
@@ -169,3 +169,29 @@ def test_terminal_lines_hold_no_control_characters(hostile):
     assert len(lines) == 3 + 10 + 20 + 4  # the head, claims, controls, statements
     assert all(line.isprintable() for line in lines)
     "\n".join(lines).encode("utf-8")
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_a_verdict_that_is_not_known_in_the_headline(run, payload):
+    results = copy.deepcopy(run[0])
+    results["hypotheses"][0]["claims"][0]["verdict"] = results["hypotheses"][0]["statement"]["outcome"] = payload
+    first = summary_markdown(results).splitlines()[0]
+    assert first.startswith("# Hypotheses: 1 represented") and terminal_lines(results)[0].isprintable()
+    assert not re.search(r"<|(?<!\\)`|(?<!\\)\]\(|\x1b|\x00", first)
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_what_was_not_climbed_and_claims_of_effects(run, payload):
+    results, folder = copy.deepcopy(run[0]), run[1]
+    claim_effects(results["hypotheses"][2])
+    leave_ladder(results["hypotheses"][1])
+    results = attacked(results, payload)
+    check(claims_table_html(results))
+    for hypothesis in results["hypotheses"][1:3]:
+        for claim in hypothesis["claims"]:
+            check(evidence_html(hypothesis, claim, folder, results["model"]))
+        for control in hypothesis["controls"]:
+            check(control_html(hypothesis, control, folder))
+    lines = terminal_lines(results)
+    assert len(lines) == 3 + 12 + 16 + 4 and all(line.isprintable() for line in lines)
+    assert sum(line.startswith("NOT CLIMBED ") for line in lines) == 1

@@ -4,7 +4,7 @@ import re
 from html import escape
 
 import pytest
-from report_factory import full_size, make_results
+from report_factory import claim_effects, full_size, make_results
 
 from fixtures.report.claim.evidence import SIZE_LIMIT, evidence_html
 from fixtures.report.claim.stimuli import word_diff
@@ -84,6 +84,36 @@ def test_verdict_leads_with_all_figures(results, folder):
         assert re.search(rf"<dd>(≥ )?{count(figure)}</dd>", html)
     for heading in ("Null distribution", "t of every unit", "Strongest units", "Blocks", "Published and observed"):
         assert f"<h4>{heading}</h4>" in html
+
+
+@pytest.mark.parametrize("kind", ["effect", "amplification"])
+def test_a_claim_without_a_null_shows_no_figures_of_one(results, folder, kind):
+    entry = copy.deepcopy(results["hypotheses"][2])
+    claim = next(claim for claim in claim_effects(entry) if claim["kind"] == kind)
+    html = evidence_html(entry, claim, folder, results["model"])
+    names = re.findall("<dt>(.*?)</dt>", html[: html.index("</dl>")])
+    assert names == ["Observed", "Required", "p"]
+    for absent in ("Null distribution", "No distribution is stored", "<dt>Null</dt>", "Ratio to p99"):
+        assert absent not in html
+    assert "<h4>t of every unit</h4>" in html and "<h4>Effect on activations</h4>" in html and "None" not in html
+    data = results | {"hypotheses": [entry]}
+    line = next(line for line in terminal_lines(data) if f"/{kind}: " in line)
+    figures = {"effect": "27.0 % (required 0.391 %; p 6.0e-7)", "amplification": "68.5x (required 1.25x; p 2.7e-17)"}
+    assert line == f"SUPPORTED     ethical_valence/{kind}: {figures[kind]}"
+    row = next(line for line in summary_markdown(data).splitlines() if claim["sentence"] in line).split("|")
+    assert [cell.strip() for cell in row[6:9]] == ["–"] * 3
+
+
+def test_a_count_and_a_split_half_keep_what_they_are_held_against(results, folder):
+    lines = terminal_lines(results)
+    assert any(line.endswith("/count_t3: 179 (required 88.8; p99 37, null max 182; 4.84x; p 6.6e-7)") for line in lines)
+    assert any("/split_half: 0.600 (required 0.287; p 0.38)" in line for line in lines)
+    html = evidence(results, folder, 2, 2)
+    assert "<h4>Split halves</h4>" in html and "<dt>Null p99" not in html
+    entry = copy.deepcopy(results["hypotheses"][2])
+    del entry["claims"][0]["null"]["counts"]  # a count whose distribution is missing says so
+    missing = evidence_html(entry, entry["claims"][0], folder, results["model"])
+    assert "<h4>Null distribution</h4>" in missing and "No distribution is stored for this claim" in missing
 
 
 def test_every_claim_renders_within_the_size_limit(blocks):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from report_factory import IMAGES, held_out, replication, stored_run
 
 from fixtures.report.claim.bins import integer_bins
+from fixtures.report.claim.effects import ROWS, effect_rows
 from fixtures.report.claim.figures import figures, prose, tally
 from fixtures.report.claim.histogram import null_histogram, split_half_histogram
 from fixtures.report.claim.shares import share_rows
@@ -241,25 +242,77 @@ def test_shares_give_the_part_of_a_value_and_of_all_units_beyond():
 def test_replication_shows_each_check_with_its_null_or_its_reason():
     checks = replication()
     checks["without_one_category"] = {"reason": "only one category"}
-    checks["without_one_pair"]["counts"][1] |= {"observed": 0, "smallest": 0, "change": 0}
     rows = {name: (result, detail) for name, result, detail in replication_rows(checks)}
     assert rows["random halves of the pairs agree: median r"] == ("0.914", "null p99 0.729, p = 0.002")
-    fewest = "without any one pair: fewest units beyond |t| = {}"
-    assert rows[fewest.format(3)] == ("170 of 179", "without scattered_books; most influential: scattered_books (−9)")
-    assert rows[fewest.format(5)] == ("0 of 0", "no pair moves it")
-    assert rows["without any one pair: p"] == ("3.1×10⁻⁶", "")
-    assert rows["without any one category"] == ("not evaluated", "only one category")
-    again = rows["with other noise (seed 1): units beyond |t| = 3"]
-    assert again == ("186", "required 88.8, null p99 37, null max 186, p = 1.2×10⁻⁷")
-    assert rows["with other noise (seed 1): correlation of t over units with the first"] == ("0.999", "")
-    by_template = replication_rows({"without_one_template": checks["without_one_pair"]})
-    assert ("without any one template: p", "3.1×10⁻⁶", "") in by_template and "template" in by_template[1][2]
+    assert rows["smallest effect without any one pair"] == ("25.5 %", "without scattered_books, p = 1.1×10⁻⁶")
+    assert rows["smallest effect without any one category"] == ("not evaluated", "only one category")
+    noise = "with other noise (seed 1)"
+    assert rows[f"{noise}: effect"] == ("27.1 %", f"p = {formats.p_value(checks['second_seed']['p'])}")
+    again = ("186", "null p99 37, null max 186, p = 1.2×10⁻⁷; decides nothing")
+    assert rows[f"{noise}: units beyond |t| = 3"] == again
+    assert rows[f"{noise}: correlation of t over units with the first"] == ("0.999", "")
+    by_template = replication_rows({"without_one_template": {"without": "noun", "percent": -1.5, "p": None}})
+    name = "smallest effect without any one template"
+    assert by_template == [(name, "−1.50 %", "without noun, too few are left for a p")]
+    silent = replication_rows({"second_seed": {"reason": "a unit is silent"}})
+    assert silent == [("with other noise", "not evaluated", "a unit is silent")]
     assert replication_rows({}) == held_out_rows({}) == []
 
 
-def test_held_out_selection_shows_its_null():
+def test_held_out_selection_shows_its_null_and_other_wordings():
+    check = held_out()
     name = "strongest 16 units of one half, in the other: mean signed t"
-    assert held_out_rows(held_out()) == [(name, "4.77", "null p99 1.51, p = 0.002")]
+    halves = (name, "4.77", "null p99 1.51, p = 0.002")
+    wordings = ("effect between 25 different wordings", "27.0 %", "more than 0.391 %, p = 8.7×10⁻²⁰")
+    assert held_out_rows(check) == [halves, wordings]
+    check["wordings"] = {"reason": "2 wordings, at least 3 are needed"}
+    missing = ("effect between different wordings", "not evaluated", "2 wordings, at least 3 are needed")
+    assert held_out_rows(check) == [halves, missing]
+
+
+def test_the_effect_stands_with_all_of_its_parts():
+    entry = stored_run()["hypotheses"][IMAGES]
+    parts = entry["effect"]["parts"]
+    (whole, *rows), units = effect_rows(entry), entry["n_units"]
+    assert whole == ("noise tokens, by quadrant", "320", "27.0 %", "16.1 % to 34.6 %") and len(rows) == len(parts)
+    shown = {name: (n, size) for name, n, size, _ in rows}
+    assert shown["reference tokens, over the whole picture"] == ("320", "42.5 %")
+    assert [shown[f"kind {kind}"][0] for kind in ("attention", "MLP")] == ["128", "192"]
+    for by in ("kind", "stream", "block"):
+        assert sum(part["n_units"] for part in parts if part["by"] == by) == units
+    parts[0] |= {"percent": -0.4, "interval": None}
+    assert effect_rows(entry)[1] == ("prompt tokens, over the whole picture", "288", "−0.400 %", DASH)
+    assert effect_rows({}) == effect_rows({"effect": None}) == effect_rows({"effect": {"percent": "x"}}) == []
+    entry["effect"]["parts"] *= 100
+    assert len(effect_rows(entry)) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("kind", "claim", "expected"),
+    [
+        (
+            "effect",
+            {"observed": 27.04, "required": 0.391, "ratio": 69.2, "margin": None, "p": 6e-7, "p_holm": 3e-6},
+            "Activations of noise tokens move by 27.0 %, from 16.1 % to 34.6 % with 95 % confidence; "
+            "p = 6.0×10⁻⁷ (3.0×10⁻⁶ after Holm’s correction over the run). The claim requires at least 0.391 %.",
+        ),
+        (
+            "amplification",
+            {"observed": 1.5, "required": 1.25, "ratio": 1.5, "margin": 1.25, "p": 0.2},
+            "The effect on noise tokens is 1.50× that of untrained twins; p = 0.20. The claim requires at least 1.25×.",
+        ),
+    ],
+)
+def test_claims_without_a_null_have_none_of_its_figures(kind, claim, expected):
+    entry = stored_run()["hypotheses"][IMAGES]
+    claim |= {"kind": kind, "verdict": "supported", "reason": "as the figures say", "null": None}
+    shown = figures(entry, claim)
+    assert (shown.p99, shown.null_max, shown.ratio, shown.bar_p99, shown.reason) == (DASH, DASH, DASH, None, "")
+    unit = {"effect": " %", "amplification": "×"}[kind]
+    assert shown.observed.endswith(unit) and shown.required.endswith(unit)
+    assert " ".join(prose(entry, claim)) == expected
+    bare = prose({}, {"kind": kind, "observed": claim["observed"], "required": None})
+    assert len(bare) == 1 and "p =" not in bare[0] and "confidence" not in bare[0]
 
 
 @given(counts=st.lists(st.integers(0, 20_000), min_size=1, max_size=8), mark=st.none() | st.integers(0, 20_000))
@@ -269,6 +322,18 @@ def test_every_dot_lies_on_the_axis(counts, mark):
     ticks = [float(x) for x in re.findall(r'<path class="pr-rule" d="M([\d.]+) 26V', drawn)]
     assert len(places) == len(counts) and 2 <= len(ticks) <= 7
     assert all(ticks[0] - 0.1 <= place <= ticks[-1] + 0.1 for place in places)
+
+
+@given(effects=st.lists(st.floats(-50, 300), min_size=1, max_size=8), mark=st.floats(-50, 300))
+def test_effects_lie_on_the_axis_too_those_below_0_at_0(effects, mark):
+    drawn = dot_strip("effect, %", "this model", "untrained twin", [("shuffled", mark, effects)], formats.significant)
+    places = sorted(float(x) for x in re.findall(r'<circle class="pr-dot" cx="([\d.]+)" cy="\d+\.', drawn))
+    ticks = [float(x) for x in re.findall(r'<path class="pr-rule" d="M([\d.]+) 26V', drawn)]
+    names = [float(x) for x in re.findall(r'class="pr-strip-tick"[^>]*>([\d.,]+)<', drawn)]
+    assert len(places) == len(effects) and names == sorted(names) and len(names) == len(ticks) <= 7
+    per_percent = (ticks[-1] - ticks[0]) / (names[-1] - names[0])
+    for place, effect in zip(places, sorted(effects), strict=True):
+        assert abs(place - ticks[0] - max(effect, 0) * per_percent) < 0.2
 
 
 def test_nothing_to_draw_gives_no_strip():

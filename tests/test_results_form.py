@@ -23,7 +23,6 @@ from fixtures.results.schema import ResultsRecord, json_schema, validate
 from fixtures.session.options import resolve_settings
 from fixtures.statistics.records import (
     CountRecord,
-    LeftOutRecord,
     NullRecord,
     ResampledNullRecord,
     count_null_record,
@@ -182,5 +181,5 @@ def test_records_of_nulls_have_their_form_whatever_the_numbers(differences, meth
 
 
 def test_a_fault_names_the_first_of_several():
-    with pytest.raises(ProbeError, match=r"here: field threshold: missing; expected one .*\(5 more\)\. Do\."):
-        check_form(LeftOutRecord, {}, "here", "Do.")
+    with pytest.raises(ProbeError, match=r"here: field observed: missing; expected one .*\(5 more\)\. Do\."):
+        check_form(ResampledNullRecord, {}, "here", "Do.")
