@@ -95,6 +95,7 @@ def test_effects_alone_make_a_probe(ladder, tmp_path, monkeypatch):
     assert {name for name, (verdict, _) in evaluated.items() if verdict not in ("passed", "failed")} == {"held_out"}
     (hypothesis,) = results(ladder)["hypotheses"]
     assert [claim["kind"] for claim in hypothesis["claims"]] == ["effect", "amplification"]
+    assert [claim["p_holm"] for claim in hypothesis["claims"]] == [figures["test_effect"][2], None]
     assert hypothesis["exceedance_claims"] == 1 and hypothesis["statement"]["shown"][0] == "exceeds chance"
     amplified = controls(ladder)["untrained"]["evidence"]["amplification"]
     assert amplified["ratio"] == figures["test_amplification"][1] and len(amplified["twins"]) == 6
