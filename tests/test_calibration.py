@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 
 from fixtures.activations.activations import Activations, pair_differences, pooled_rms
 from fixtures.calibration import no_effect, power, template
@@ -14,18 +15,37 @@ from fixtures.calibration.brightness import LARGEST
 from fixtures.calibration.calibrate import ROWS, calibrate
 from fixtures.calibration.concept import EFFECT, measure_edited
 from fixtures.calibration.pictures import draw_scene
-from fixtures.calibration.planting import BLOCKS, DETECTORS, SHARE, choose_units, fused_rows, gain_of, plant
+from fixtures.calibration.planting import (
+    BLOCKS,
+    CLOSED,
+    DETECTORS,
+    OPEN,
+    RATIO,
+    SHARE,
+    choose_units,
+    fit_gate,
+    fused_rows,
+    gain_of,
+    plant,
+)
 from fixtures.calibration.prompts import CATEGORIES, N_PAIRS, NOUNS, WORDS, noun_pairs, opening_frames, prompt_set
 from fixtures.calibration.stand_in import (
     Captured,
+    Measured,
     Remembered,
     capture_prompts,
     embeddings_of,
     one_thread,
     protocol_of,
 )
-from fixtures.calibration.verdicts import ARROW, VALENCE, row
-from fixtures.claims.controls.placebo import BAND
+from fixtures.calibration.verdicts import ARROW, MOVED, VALENCE, hypothesis_record, most_of, row
+from fixtures.claims.evidence import noise_ratios
+from fixtures.claims.ladder import LADDER
+from fixtures.claims.statement import statement
+from fixtures.claims.verdict import Verdict
+from fixtures.statistics.amplification import amplification
+from fixtures.statistics.log_effect import log_effect, percent
+from fixtures.stimuli.wordings import wordings
 from tests.conftest import ROOT
 
 
@@ -48,9 +68,14 @@ def planted(tiny):
 
 @pytest.fixture(scope="module")
 def pool():
-    """12 noise seeds, 25 stimuli and 40 units of correlated normal numbers."""
+    """12 noise seeds, 25 stimuli and 40 units of correlated normal numbers, log-normal in two parts of the image."""
     rng = np.random.default_rng(0)
-    return rng.normal(size=(12, 25, 40)) + rng.normal(size=(12, 25, 3)) @ rng.normal(size=(3, 40))
+
+    def values():
+        return rng.normal(size=(12, 25, 40)) + rng.normal(size=(12, 25, 3)) @ rng.normal(size=(3, 40))
+
+    noise = np.exp(0.05 * np.concatenate([values(), values()], axis=2))
+    return no_effect.NoisePool(values(), noise, np.tile(np.arange(40), 2))
 
 
 def test_planting_changes_the_planted_units_weights_and_no_others(tiny, planted):
@@ -99,9 +124,41 @@ def test_planted_units_have_the_stated_effect_and_the_others_none(tiny, planted)
         [np.full(len(numbers), sign) for numbers, sign in zip(chosen.values(), (1, -1, 1), strict=True)]
     )
     assert d["concept"][numbers] == pytest.approx(EFFECT * signs, abs=0.02)
-    assert d["other noise"][numbers] == pytest.approx(EFFECT * signs, abs=0.2)
+    again = signs * d["other noise"][numbers]  # the gains were fitted to the first noise
+    assert again.min() > 1 and again.mean() == pytest.approx(EFFECT, abs=0.2)
     assert np.abs(d["placebo"][numbers]).max() < 0.8
     assert np.abs(np.delete(d["concept"], numbers)).max() < 0.8
+
+
+def test_planted_units_respond_on_noise_tokens_in_every_quadrant_and_the_others_do_not(tiny, planted):
+    """RATIO is of the detectors' energy, and the gain makes them a large part of a unit's on noise tokens."""
+    concept, placebo, loaded, chosen, transformer = planted
+    edited = Remembered(loaded, loaded.embeddings, transformer)
+    ratios = {
+        name: noise_ratios(capture_prompts(edited, tiny, prompts, protocol_of(tiny, seed)), tiny.groups)
+        for name, prompts, seed in (("concept", concept, 0), ("placebo", placebo, 0), ("other noise", concept, 1))
+    }
+    columns = np.arange(len(tiny.groups.units))  # noise tokens pass through every unit of this model
+    for name in ("concept", "other noise"):
+        means = ratios[name].mean(axis=0).reshape(-1, len(columns))
+        for numbers, sign in zip(chosen.values(), (1, -1, 1), strict=True):
+            assert len(means) == 4 and (sign * means[:, numbers].mean(axis=1) > 0.5 * RATIO / 2).all(), name
+        others = np.setdiff1d(columns, np.concatenate(list(chosen.values())))
+        assert np.abs(means[:, others]).mean() < 0.15 * RATIO / 2
+    found = {name: log_effect(values) for name, values in ratios.items()}
+    assert percent(found["concept"].mean_square) > 4 and percent(found["other noise"].mean_square) > 4
+    assert found["concept"].p < 1e-4 and found["placebo"].p > 0.05 and percent(found["placebo"].mean_square) < 1
+
+
+def test_gate_is_open_at_noise_tokens_and_at_no_others():
+    rng = np.random.default_rng(0)
+    tokens = torch.from_numpy(rng.normal(size=(6, 10, 20)))
+    tokens[:, 7:, 3] += 20
+    tokens[..., 4] = 1
+    product = tokens @ fit_gate(tokens, 7)
+    assert product[:, :7].mean() == pytest.approx(CLOSED, abs=0.2)
+    assert product[:, 7:].mean() == pytest.approx(OPEN, abs=0.2)
+    assert product[:, :7].max() < product[:, 7:].min()
 
 
 def test_gain_gives_the_effect():
@@ -160,8 +217,11 @@ def test_prompt_set_is_what_the_suite_would_load():
 
 def test_same_stimuli_differ_in_the_noise_alone():
     """The pool says which stimulus and which seed each value is from."""
-    pool = (100.0 * np.arange(25)[:, None] + np.arange(12)[:, None, None]) * np.ones((1, 1, 3))
-    data = np.stack(list(islice(no_effect.same_stimuli(pool, 0), 300)))
+    values = (100.0 * np.arange(25)[:, None] + np.arange(12)[:, None, None]) * np.ones((1, 1, 3))
+    pool = no_effect.NoisePool(values, np.exp(0.01 * values), np.arange(3))
+    drawn = list(islice(no_effect.same_stimuli(pool, 0), 300))
+    data = np.stack([pairs.differences for pairs in drawn])
+    np.testing.assert_allclose(np.stack([pairs.ratios for pairs in drawn]), 0.01 * data, atol=1e-12)
     assert data.shape == (300, 25, 3)
     assert np.abs(data).max() == 11 and np.abs(data).min() == 1
     assert (data > 0).mean() == pytest.approx(0.5, abs=0.03)
@@ -170,8 +230,10 @@ def test_same_stimuli_differ_in_the_noise_alone():
 
 
 def test_relabelled_pairs_are_pairs_of_one_contrast_with_random_signs():
-    contrasts = [1.0 + np.arange(30)[:, None] + np.zeros((30, 2)), 101.0 + np.arange(30)[:, None] + np.zeros((30, 2))]
-    data = np.stack(list(islice(no_effect.relabelled(contrasts, 0), 200)))
+    values = [first + np.arange(30)[:, None] + np.zeros((30, 2)) for first in (1.0, 101.0)]
+    drawn = list(islice(no_effect.relabelled([no_effect.Pairs(each, 2 * each) for each in values], 0), 200))
+    data = np.stack([pairs.differences for pairs in drawn])
+    assert (np.stack([pairs.ratios for pairs in drawn]) == 2 * data).all()
     assert data.shape == (200, no_effect.RELABELLED_PAIRS, 2)
     size = np.abs(data[:, :, 0])
     assert ((size > 100).all(axis=1) | (size < 100).all(axis=1)).all()
@@ -181,13 +243,23 @@ def test_relabelled_pairs_are_pairs_of_one_contrast_with_random_signs():
 
 def test_decisions_on_data_without_an_effect(pool):
     """The shipped rules on a few small data sets: nothing supported, p-values in (0, 1]."""
-    data_sets = (data[:12] for data in no_effect.same_stimuli(pool, 0))
+    data_sets = (no_effect.Pairs(data.differences[:12], data.ratios[:12]) for data in no_effect.same_stimuli(pool, 0))
     found = no_effect.decide(data_sets, 40, 0)
     rows = no_effect.rows("A/A", "normal numbers", found)
-    assert [entry["name"] for entry in rows] == list(no_effect.ROWS[:4])
+    assert [entry["name"] for entry in rows] == list(no_effect.ROWS[:6])
     assert all(entry["ok"] and entry["n"] == 40 for entry in rows), rows
-    assert ((found.p > 0) & (found.p <= 1)).all()
+    assert ((found.p > 0) & (found.p <= 1)).all() and ((found.effect > 0) & (found.effect <= 1)).all()
+    assert (found.effect[found.moved] <= 0.05).all()
     assert ((found.randomised >= 0) & (found.randomised <= found.p[:, 0])).all()
+
+
+def test_effects_that_are_there_are_not_called_none(pool):
+    """The rows of the effect fail on data that have one."""
+    data_sets = (
+        no_effect.Pairs(data.differences[:12], data.ratios[:12] + 0.1) for data in no_effect.same_stimuli(pool, 0)
+    )
+    rows = no_effect.rows("A/A", "shifted log ratios", no_effect.decide(data_sets, 40, 0))
+    assert [entry["name"] for entry in rows if not entry["ok"]] == list(no_effect.ROWS[4:6])
 
 
 def test_p_values_that_are_too_small_are_noticed():
@@ -213,15 +285,40 @@ def test_template_draws(tiny):
         shown = [stimulus.prompt for stimulus, _ in measured.sequence]
         assert [prompts[int(value)] for value in measured.activations.mean_square[:, 0, 0]] == shown
         assert (measured.twins["shuffled", 0].mean_square == measured.activations.mean_square).all()
-        other = [prompts[int(value)] for value in measured.placebo[0].mean_square[:, 0, 0]]
+        other = [prompts[int(value)] for value in measured.placebo_activations()[0].mean_square[:, 0, 0]]
         words = [
             {prompt.split()[1] for prompt in part} for part in (shown[0::2], shown[1::2], other[0::2], other[1::2])
         ]
         assert [len(part) for part in words] == [1, 1, 1, 1] and len(set.union(*words)) == 4
         rest = [[prompt.split()[2:] for prompt in part] for part in (shown[0::2], shown[1::2], other[0::2])]
         assert rest[0] == rest[1] == rest[2]
-        ratio = measured.placebo_prompts()[1].distance.mean() / measured.inputs.distance.mean()
-        assert BAND[0] <= ratio <= BAND[1]
+
+
+def test_a_constant_word_is_one_wording_and_nouns_are_one_each():
+    """What rung 8 can tell from wordings it can of the planted concept, and not of the template."""
+    frames = opening_frames(np.random.default_rng(0), N_PAIRS)
+    constant = [frame.format(word) for frame in frames for word in ("Monday", "cold")]
+    concept, placebo = noun_pairs(np.random.default_rng(0))
+    assert len(set(wordings(prompt_set(constant, constant).pairs))) == 1
+    assert len(set(wordings(prompt_set(concept, placebo).pairs))) == N_PAIRS
+
+
+def test_covering_puts_every_network_in_the_models_place(tiny):
+    """One that responds four times as strongly as six others is not covered; beside it, the others are."""
+    rng = np.random.default_rng(0)
+    n_groups = sum(site.n_groups for site in tiny.sites)
+
+    def network(size):
+        log = size * np.tile([0.5, -0.5], 10)[:, None, None] * rng.choice((-1, 1), (1, 1, n_groups))
+        log = log + 0.01 * rng.normal(size=(20, 7, n_groups))
+        return Activations(np.exp(2 * log).astype(np.float32), np.ones((20, 7), np.int64))
+
+    twins = {("shuffled", number): network(0.1 * (1 + 0.02 * number)) for number in range(6)}
+    measured = Measured(Captured(tiny.groups, protocol_of(tiny, 0)), None, [], network(0.4), twins=twins)
+    found = template.covering(measured)
+    assert len(found) == 7 and not found[0] and all(found[1:])
+    own, *others = (noise_ratios(each, tiny.groups) for each in (measured.activations, *twins.values()))
+    assert found[0] == (amplification(own, others).low <= 1)
 
 
 def test_scenes_can_be_brightened_without_clipping():
@@ -238,6 +335,39 @@ def test_power_grows_with_the_effect(pool):
     for name in power.CURVES[2:]:
         assert curves[name][0] <= 0.3 and curves[name][1] >= 0.8 and curves[name][2] == 1, name
     json.dumps(found, allow_nan=False)
+
+
+def test_effect_under_random_flips_is_that_under_all(pool):
+    rng = np.random.default_rng(0)
+    for size in (0.0, 0.02, 0.05):
+        ratios = 0.1 * rng.normal(size=(10, 30)) + size
+        exact, found = log_effect(ratios), power.effect_of(ratios, 0)
+        assert found["percent"] == pytest.approx(percent(exact.mean_square))
+        assert found["p"] == pytest.approx(exact.p, abs=0.04)
+    assert {power.effect_of(ratios, 0)["p"] for _ in range(3)} == {power.effect_of(-ratios, 0)["p"]}
+
+
+@pytest.mark.parametrize("failing", [None, *(rung.id for rung in LADDER[1:])])
+def test_what_represents_needs_is_read_from_the_ladder(failing):
+    """A planted concept may fail a rung that is only shown; any other takes the word."""
+    passed = Verdict("passed", "", {"sets": [{}]})
+    controls = {rung.id: passed for rung in LADDER[1:]}
+    if failing:
+        controls[failing] = Verdict("failed", "", {"sets": [{}]})
+    claims = {claim: Verdict("supported", "", p=0.001) for claim in (*ARROW, MOVED)}
+    said = statement(hypothesis_record({"effect": None, "n_pairs": 25}, claims, controls))
+    shown_only = {rung.id for rung in LADDER if rung.required == "never"}
+    assert said["represents"] == (failing is None or failing in shown_only)
+    claims[MOVED] = Verdict("supported", "", p=0.06)
+    assert not statement(hypothesis_record({"effect": None, "n_pairs": 25}, claims, controls))["represents"]
+
+
+def test_a_binomial_rarely_exceeds_its_bound():
+    rng = np.random.default_rng(0)
+    for n in (40, 200):
+        above = (rng.binomial(n, 0.05, 20_000) / n > most_of(n, 0.05)).mean()
+        assert 0.002 < above <= 0.012
+        assert most_of(n, 0.05) > 0.05
 
 
 @pytest.mark.parametrize(
@@ -295,10 +425,16 @@ def test_calibration_row(name, calibration):
         ("A/A: count, randomised p", 0.01, False, 200),
         ("A/A: smallest family-wise p", 0.01, False, 200),
         ("Relabelled: falsely supported", 0.05, True, 200),
-        ("Planted concept: all rungs", 0.9, False, 20),
+        ("A/A: effect falsely supported", 0.09, True, 200),
+        ("A/A: p of the effect", 0.01, False, 200),
+        ("Relabelled: effect falsely supported", 0.09, True, 200),
+        ("Relabelled: p of the effect", 0.01, False, 200),
+        ("Planted concept: represents", 0.9, False, 20),
         ("Planted concept: units found", 0.9, False, 20),
         ("Template: stopped by the placebo", 0.95, False, 190),
         ("Template: stopped by untrained twins", 0.95, False, 190),
+        ("Template: one wording cannot carry over", 0.95, False, 40),
+        ("Template: interval of the amplification covers 1", 0.93, False, 1400),
         ("Brightness: stopped by confounds", 0.95, False, 18),
     ],
 )
@@ -317,3 +453,5 @@ def test_power_of_the_calibration(calibration):
     # the margins ask for more than one unit does
     at = {curve["name"]: curve["d80"] for curve in found["curves"]}
     assert at[power.CURVES[2]] < at[power.CURVES[0]] < at[power.CURVES[1]]
+    # what carries rung 1 beside the published counts finds no less than they do
+    assert at[power.CURVES[4]] <= at[power.CURVES[0]]

@@ -8,12 +8,17 @@ import pytest
 from fixtures.activations.activations import Activations
 from fixtures.activations.measurement import Measurement
 from fixtures.activations.store import Store
+from fixtures.calibration.verdicts import hypothesis_record
 from fixtures.claims.claims import Exceedance
 from fixtures.claims.controls.measured import Case
 from fixtures.claims.controls.rungs import evaluate_control
+from fixtures.claims.effects import effect_record
 from fixtures.claims.evidence import evaluate
+from fixtures.claims.ladder import CONTROLS
+from fixtures.claims.statement import statement
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings
+from fixtures.statistics.amplification import MARGIN
 from fixtures.statistics.null_plan import NullPlan
 from fixtures.stimuli.sets import load_stimuli
 
@@ -42,18 +47,23 @@ def record(measured: Measurement, activations: Activations) -> dict:
 
 
 @pytest.mark.slow
-def test_a_model_that_was_taught_the_arrow_of_time_climbs_to_where_darkening_does_as_much(cache, tmp_path):
+def test_a_model_that_was_taught_the_arrow_of_time_represents_it(cache, tmp_path):
     measured = measurement("klein-mini+arrow", cache, tmp_path)
     evidence = record(measured, measured.activations)
+    evidence["effect"] = effect_record(measured.activations, measured.model.groups, PLAN.seed)
     claims = probe()[1]
     assert [claim.judge(evidence).outcome for claim in claims] == ["supported", "supported"]
     assert claims[0].judge(evidence).p < 1e-4
     assert all(isinstance(claim, Exceedance) for claim in claims)
     case = Case(measured, evidence, claims, probe()[0].thresholds, PLAN)
     verdicts = {name: evaluate_control(name, case) for name in probe()[0].controls}
-    assert [name for name, verdict in verdicts.items() if not verdict.passed] == ["placebo"], verdicts
-    sets = {row["name"]: row["beaten"] for row in verdicts["placebo"].figures["sets"]}
-    assert sets == {"brightness": False, "scale": True, "crop": True, "mirror": True}
+    assert set(verdicts) == set(CONTROLS) and all(verdict.passed for verdict in verdicts.values()), verdicts
+    sets = {row["name"]: row["selectivity"]["interval"] for row in verdicts["placebo"].figures["sets"]}
+    assert set(sets) == {"brightness", "scale", "crop", "mirror"}
+    assert min(low for low, _ in sets.values()) > 2 * MARGIN  # far from where another machine could turn it
+    assert verdicts["untrained"].figures["amplification"]["interval"][0] > 10 * MARGIN
+    said = statement(hypothesis_record(evidence, {claim: claim.judge(evidence) for claim in claims}, verdicts))
+    assert (said["outcome"], said["represents"], said["failed"]) == ("represents", True, [])
 
 
 @pytest.mark.slow
