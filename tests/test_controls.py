@@ -117,16 +117,21 @@ def test_another_image_of_the_same_state_has_to_be_beaten_like_any_placebo():
 # untrained twins
 
 
-def held_against(own, twins):
+def held_against(own, twins, effect_p=1e-6):
     found = amplification(own, [values for _, _, values in twins])
     record = UntrainedRecord(observed=3, threshold=3.0, kinds=[], amplification=amplification_record(found, own, twins))
-    return untrained(record), found
+    return untrained(record, effect_p), found
 
 
 def test_an_effect_far_above_all_twins_is_learned():
     verdict, found = held_against(*learned())
     assert verdict.passed and verdict.p == found.p < 0.001 and is_plain(verdict)
     assert verdict.number == f"{found.ratio:.2f} ×" and found.ratio > 5
+
+
+def test_what_is_amplified_is_an_effect_that_is_there():
+    verdict, found = held_against(*learned(), effect_p=0.09)
+    assert found.p < 0.001 and verdict.outcome == "failed" and verdict.p == 0.09 and "(p = 0.09)" in verdict.reason
 
 
 def test_twins_that_do_as_much_stop_it():
@@ -146,7 +151,9 @@ def test_a_little_more_than_twins_is_not_of_interest_however_sure():
 
 
 def test_without_twins_it_is_open_and_the_reason_is_told():
-    verdict = untrained(UntrainedRecord(observed=3, threshold=3.0, kinds=[], amplification=None), "no room for a twin")
+    verdict = untrained(
+        UntrainedRecord(observed=3, threshold=3.0, kinds=[], amplification=None), 0.01, "no room for a twin"
+    )
     assert verdict.outcome == "not evaluated" and verdict.reason == "no room for a twin"
 
 

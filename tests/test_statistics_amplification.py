@@ -99,7 +99,8 @@ def test_where_neither_has_anything_the_ratio_is_1_and_a_larger_one_excluded():
 def test_networks_without_any_spread_are_decided_by_their_ratio():
     same = np.full((9, 4), 0.1)
     found = amplification(same, [same, same])
-    assert (found.ratio, found.p, found.absent_p) == (pytest.approx(1), 1.0, 0.0)
+    assert (found.ratio, found.p) == (pytest.approx(1), 1.0)
+    assert (found.absent_p, found.power, found.high) == (1.0, 0.0, np.inf)  # no error, no bound
     assert amplification(2 * same, [same, same]).p == 0.0
 
 

@@ -31,6 +31,11 @@ def test_letter_case_order_and_punctuation_are_one_wording(b):
     assert wordings([pair("a cat, asleep", b)]) == [SAME_WORDS]
 
 
+def test_letter_case_is_one_wording_whatever_the_templates_say():
+    pairs = [pair(f"a {animal}", f"A {animal.upper()}", f"frame_{animal}") for animal in ("cat", "dog", "cow")]
+    assert set(wordings(pairs)) == {SAME_WORDS}
+
+
 def test_one_pair_without_a_template_has_all_counted():
     assert wordings([pair("a x", "a y", "one"), pair("b x", "b y")]) == ["x / y"] * 2
 
