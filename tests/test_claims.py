@@ -109,7 +109,7 @@ def effect_of(percent, p, n_pairs=25):
     return evidence(1, 1, n_pairs) | {"effect": {"percent": percent, "p": p}}
 
 
-@given(tenths=st.integers(-100, 100), required=st.integers(1, 100), thousandths=st.integers(1, 1000))
+@given(tenths=st.integers(-100, 100), required=st.integers(4, 100), thousandths=st.integers(1, 1000))
 def test_an_effect_is_supported_by_its_size_and_its_p(tenths, required, thousandths):
     verdict = Effect(required / 10).judge(effect_of(tenths / 10, thousandths / 1000))
     assert verdict.outcome == ("supported" if tenths >= required and thousandths <= 50 else "refuted")
@@ -128,11 +128,19 @@ def test_the_message_of_an_effect_gives_every_figure():
     assert Effect().percent == 100 * 2**-8 and Effect(2.0).sentence.startswith("Activations of noise tokens move by")
 
 
-@given(hundredths=st.integers(1, 1000), margin=st.integers(101, 1000), thousandths=st.integers(1, 1000))
-def test_an_amplification_is_supported_by_its_ratio_and_its_p(hundredths, margin, thousandths):
+@given(
+    hundredths=st.integers(1, 1000),
+    margin=st.integers(125, 1000),
+    thousandths=st.integers(1, 1000),
+    of_effect=st.integers(1, 100),
+)
+def test_an_amplification_is_supported_by_its_ratio_and_its_p_of_an_effect_that_is_there(
+    hundredths, margin, thousandths, of_effect
+):
     twins = {"ratio": hundredths / 100, "p": thousandths / 1000}
-    verdict = Amplification(margin / 100).judge(evidence(1, 1) | {"twins": twins})
-    assert verdict.outcome == ("supported" if hundredths >= margin and thousandths <= 50 else "refuted")
+    verdict = Amplification(margin / 100).judge(effect_of(1.0, of_effect / 1000) | {"twins": twins})
+    p = max(thousandths, of_effect)
+    assert verdict.outcome == ("supported" if hundredths >= margin and p <= 50 else "refuted") and verdict.p == p / 1000
     assert verdict.figures["ratio"] == verdict.figures["observed"] == hundredths / 100
 
 
@@ -145,17 +153,20 @@ def test_an_amplification_without_twins_is_not_evaluated(given_twins):
 
 
 def test_the_message_of_an_amplification_gives_every_figure():
-    verdict = Amplification(1.25).judge(evidence(1, 1) | {"twins": {"ratio": 1.1, "p": 0.3}})
+    verdict = Amplification(1.25).judge(effect_of(1.0, 0.01) | {"twins": {"ratio": 1.1, "p": 0.3}})
     assert str(verdict) == "refuted: 1.10 times the effect of the twins (at least 1.25), p = 0.3"
-    few = Amplification().judge(evidence(1, 1, MINIMUM_PAIRS - 1) | {"twins": {"ratio": 9.0, "p": 0.001}})
+    few = Amplification().judge(effect_of(9.0, 0.001, MINIMUM_PAIRS - 1) | {"twins": {"ratio": 9.0, "p": 0.001}})
     assert few.outcome == "inconclusive"
 
 
 @pytest.mark.parametrize(
     ("kind", "value", "message"),
-    [(Effect, 0, "above 0"), (Effect, -1, "above 0"), (Effect, float("nan"), "above 0"), (Amplification, 1, "above 1")],
+    [
+        *((Effect, value, "at least 0.39 %") for value in (0, -1, 0.39, float("nan"))),
+        *((Amplification, value, "at least 1.25") for value in (1, 1.24)),
+    ],
 )
-def test_an_effect_or_amplification_of_nothing_is_refused(kind, value, message):
+def test_an_effect_or_amplification_of_no_interest_is_refused(kind, value, message):
     with pytest.raises(ValueError, match=message):
         kind(value)
 

@@ -79,7 +79,9 @@ def test_an_effect_or_amplification_of_interest_that_is_excluded_is_absent():
     assert found["outcome"] == "absent" and "0.39 % is excluded (p = 0.01)" in found["sentence"]
     given = record(**ALL | {"untrained": "failed"})
     next(entry for entry in given["controls"] if entry["id"] == "untrained")["evidence"] = {"amplification": AMPLIFIED}
-    found = statement(given)
+    assert statement(given)["outcome"] == "stopped"  # nothing says that an effect would have been seen
+    assert statement(given | {"effect": EFFECT | {"absent_p": 0.9, "power": 0.6}})["outcome"] == "stopped"
+    found = statement(given | {"effect": EFFECT | {"absent_p": 0.9}})
     assert found["outcome"] == "absent" and found["stopped_by"] is None
     assert "Absent: 1.25 times the effect of untrained twins is excluded" in found["sentence"]
 
