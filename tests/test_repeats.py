@@ -151,7 +151,7 @@ def test_the_placebo_and_the_concept_must_not_be_the_same_pair_either(measured, 
     concept = PAIR.format(number=0, a="a cat", b="a dog") + PAIR.format(number=1, a="an owl", b="a fly")
     placebo = PLACEBO.format(number=0, a="up", b="down") + PLACEBO.format(number=1, a="A Dog", b="A Cat")
     found = measured(STIMULI + concept + placebo)
-    for ask in (lambda: found.sequence, found.placebo_prompts, lambda: fill_own(found, {"placebo"}, [0, 1])):
+    for ask in (lambda: found.sequence, lambda: found.placebo, lambda: fill_own(found, {"placebo"}, [0, 1])):
         with pytest.raises(ProbeError, match=r"pair q1 .*'A Dog'; .*repeats pair p0 .*exchanged"):
             ask()
 
@@ -267,9 +267,9 @@ def test_an_alteration_that_alters_nothing_is_no_placebo(measured, save):
         [save(f"{n}{m}.png", picture) for m, picture in zip("ab", two, strict=True)] for n, two in enumerate(members)
     ]
     text = "".join(PHOTOS.format(number=n, a=a, b=b) for n, (a, b) in enumerate(names))
-    assert measured(HEAD + 'placebo = ["crop"]\n' + text).placebo_images()
+    assert measured(HEAD + 'placebo = ["crop"]\n' + text).placebo
     with pytest.raises(ProbeError, match=r"toy\.toml: pair p1: the placebo 'mirror' leaves the image of b as it is"):
-        measured(HEAD + 'placebo = ["crop", "mirror"]\n' + text).placebo_images()
+        _ = measured(HEAD + 'placebo = ["crop", "mirror"]\n' + text).placebo
 
 
 def test_what_is_encoded_measured_altered_and_reported_are_the_same_pixels(measured, save, tmp_path):
@@ -287,8 +287,10 @@ def test_what_is_encoded_measured_altered_and_reported_are_the_same_pixels(measu
     assert np.array_equal(plain.inputs.rms, as_stored.inputs.rms)
     assert np.array_equal(plain.image_confounds(), as_stored.image_confounds())
     assert plain.image_confounds().std(axis=0).all()
-    for one, two in zip(plain.placebo_images(), as_stored.placebo_images(), strict=True):
-        assert np.array_equal(one[1], two[1]) and one[2:] == two[2:]
+    for one, two in zip(plain.placebo, as_stored.placebo, strict=True):
+        assert (one.distance, one.amount) == (two.distance, two.amount)
+    for one, two in zip(plain.placebo_activations(), as_stored.placebo_activations(), strict=True):
+        assert np.array_equal(one.mean_square, two.mean_square)
     small = [thumbnails([tmp_path / name for name in names], 100_000) for names in (upright, stored)]
     assert small[0] == small[1] and None not in small[0]
 

@@ -98,7 +98,7 @@ def test_a_claim_without_a_null_shows_no_figures_of_one(results, folder, kind):
     assert "<h4>t of every unit</h4>" in html and "<h4>Effect on activations</h4>" in html and "None" not in html
     data = results | {"hypotheses": [entry]}
     line = next(line for line in terminal_lines(data) if f"/{kind}: " in line)
-    figures = {"effect": "27.0 % (required 0.391 %; p 6.0e-7)", "amplification": "68.5x (required 1.25x; p 2.7e-17)"}
+    figures = {"effect": "27.0 % (required 0.391 %; p 6.0e-7)", "amplification": "68.5x (required 1.25x; p 6.0e-7)"}
     assert line == f"SUPPORTED     ethical_valence/{kind}: {figures[kind]}"
     row = next(line for line in summary_markdown(data).splitlines() if claim["sentence"] in line).split("|")
     assert [cell.strip() for cell in row[6:9]] == ["–"] * 3
