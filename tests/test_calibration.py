@@ -257,7 +257,7 @@ def test_claims_are_the_shipped_ones(name, claims):
 
 @pytest.fixture(scope="module")
 def calibration(tiny):
-    return calibrate(tiny)
+    return calibrate(tiny, planted=5)
 
 
 @pytest.mark.slow
