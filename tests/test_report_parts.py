@@ -254,8 +254,8 @@ def test_replication_shows_each_check_with_its_null_or_its_reason():
     by_template = replication_rows({"without_one_template": {"without": "noun", "percent": -1.5, "p": None}})
     name = "smallest effect without any one template"
     assert by_template == [(name, "−1.50 %", "without noun, too few are left for a p")]
-    silent = replication_rows({"second_seed": {"reason": "a unit is silent"}})
-    assert silent == [("with other noise", "not evaluated", "a unit is silent")]
+    single = replication_rows({"without_one_category": {"reason": "one category"}})
+    assert single == [("smallest effect without any one category", "not evaluated", "one category")]
     assert replication_rows({}) == held_out_rows({}) == []
 
 
