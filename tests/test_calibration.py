@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from inspect import signature
 from itertools import islice
 
 import numpy as np
@@ -28,6 +29,8 @@ from fixtures.statistics.amplification import amplification
 from fixtures.statistics.log_effect import log_effect, percent
 from fixtures.stimuli.wordings import wordings
 from tests.conftest import ROOT
+
+PLANTED = 5  # of the twenty that a calibration plants: they take most of the time
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -257,7 +260,11 @@ def test_claims_are_the_shipped_ones(name, claims):
 
 @pytest.fixture(scope="module")
 def calibration(tiny):
-    return calibrate(tiny, planted=5)
+    return calibrate(tiny, planted=PLANTED)
+
+
+def test_a_calibration_plants_twenty_concepts():
+    assert signature(calibrate).parameters["planted"].default == 20
 
 
 @pytest.mark.slow
@@ -286,8 +293,8 @@ def test_calibration_row(name, calibration):
         ("A/A: p of the effect", 0.01, False, 200),
         ("Relabelled: effect falsely supported", 0.09, True, 200),
         ("Relabelled: p of the effect", 0.01, False, 200),
-        ("Planted concept: represents", 0.9, False, 20),
-        ("Planted concept: units found", 0.9, False, 20),
+        ("Planted concept: represents", 0.9, False, PLANTED),
+        ("Planted concept: units found", 0.9, False, PLANTED),
         ("Template: stopped by the placebo", 0.95, False, 190),
         ("Template: stopped by untrained twins", 0.95, False, 190),
         ("Template: one wording cannot carry over", 0.95, False, 40),
