@@ -130,7 +130,7 @@ def test_a_control_that_breaks_is_an_error_and_keeps_the_rest(ladder, monkeypatc
         raise ProbeError("the noise is gone")
 
     monkeypatch.setattr("fixtures.activations.measurement.Measurement.second_activations", fail)
-    outcome = run(ladder, "--controls", "replication,familywise")
+    outcome = run(ladder, "--controls", "replication,familywise", "--refresh")
     assert outcome.ret == pytest.ExitCode.TESTS_FAILED and outcome.parseoutcomes()["errors"] == 1
     found = controls(ladder, max((ladder.path / "reports").glob("2*")))
     assert (found["replication"]["verdict"], found["replication"]["reason"]) == ("not evaluated", "the noise is gone")
@@ -461,7 +461,7 @@ def test_a_test_that_does_not_assert_its_verdict_fails(project, body, message):
 
 def test_a_test_that_crashes_is_not_evaluated_for_that_reason(project, monkeypatch):
     monkeypatch.setattr(fixtures.session.evaluation, "evaluate", lambda *arguments: 1 / 0)
-    run(project).assert_outcomes(errors=2)
+    run(project, "--refresh").assert_outcomes(errors=2)
     folder = next((project.path / "reports").glob("2*"))
     assert {claim["reason"] for claim in claims(project, folder).values()} == {"ZeroDivisionError: division by zero"}
 
