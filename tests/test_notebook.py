@@ -26,7 +26,7 @@ pytest_plugins = "pytester"
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "notebook.md"
 PAIRS = [(f"a cat sits on the mat {n}", f"seven unrelated long words about machinery {n}") for n in range(10)]
-OF_THE_CALL = ("seconds", "activations", "test")  # how long it took, what was in the store, what the test is called
+OF_THE_CALL = ("seconds", "activations", "evaluated", "test")  # how long it took, what was in the store, what the test is called
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_evidence_claims_ladder_and_words_are_those_of_a_pytest_run(project, tin
     write(project, "probes/test_pets.py", probe_source("pets", "Pets", "cats", "machines", "prompt_pairs"))
     toy_project.run(project)
     results = toy_project.results(project)
-    found = probe(PAIRS, "klein-tiny", a="cats", b="machines", id="pets", title="Pets", quiet=True)
+    found = probe(PAIRS, "klein-tiny", a="cats", b="machines", id="pets", title="Pets", quiet=True, refresh=True)
     (theirs,), ours = results["hypotheses"], json.loads(json.dumps(found.record))
     assert len(ours["controls"]) == len(theirs["controls"]) == 7 and ours["effect"]["p"] < 1
     assert comparable(ours) == comparable(theirs)

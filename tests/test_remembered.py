@@ -85,7 +85,7 @@ def test_the_code_is_hashed_with_its_names(tmp_path, monkeypatch):
     for folder in ("statistics", "session"):
         (tmp_path / folder).mkdir()
     (tmp_path / "session" / "evaluation.py").write_text("")
-    monkeypatch.setattr(remembered.fixtures, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(remembered, "ROOT", tmp_path)
     try:
         one = hashed(a="1", b="2")
         assert hashed(a="1", b="2") == one
