@@ -152,7 +152,7 @@ def test_rows_are_sorted_and_those_without_twins_stand_apart(results):
         entry["title"]: rung_4(entry).get("amplification", {}).get("ratio") for entry in results["hypotheses"][:3]
     }
     assert order[-1] == names[0] and ratios[order[0]] >= ratios[order[1]]
-    assert "without twins: rung 4 was not climbed" in texts(drawing(twins_figure(results)))
+    assert "no twins on record: rung 4 not climbed" in texts(drawing(twins_figure(results)))
 
 
 # the ground truth
@@ -181,7 +181,7 @@ def test_all_labelled_sets_and_the_runs_own_lie_on_one_axis(results):
 def test_it_says_whose_truth_it_is(results):
     assert "The truth is klein-mini’s; this run is of klein-mini+arrow." in truth_figure(results).reading
     results["model"]["weights_sha256"] = results["ground_truth"]["weights_sha256"]["klein-mini"]
-    assert "They are of the model of this run, klein-mini." in truth_figure(results).reading
+    assert "Truth and run are of one model, klein-mini." in truth_figure(results).reading
     del results["ground_truth"]
     assert truth_figure(results) is None
 
@@ -279,6 +279,9 @@ def test_anything_may_be_missing_or_of_another_kind(results):
 def test_nothing_measured_gives_no_figure_and_no_section(results):
     assert all_figures({}) == [] and figures_view({"hypotheses": [{"id": "a"}]}) == []
     assert "Figures" not in claims_table_html({"hypotheses": []})
+    leave_ladder(results["hypotheses"][0])
+    *shown, last = figures_view(results)
+    assert last["folded"] and len(last["figures"]) == 1 and not any(group["folded"] for group in shown)
     html = claims_table_html(results)
     assert html.count("data:image/svg+xml;base64,") >= 8 and 'href="figures/ground-truth.svg"' in html
 
