@@ -119,7 +119,9 @@ def test_another_image_of_the_same_state_has_to_be_beaten_like_any_placebo():
 
 def held_against(own, twins, effect_p=1e-6):
     found = amplification(own, [values for _, _, values in twins])
-    record = UntrainedRecord(observed=3, threshold=3.0, kinds=[], amplification=amplification_record(found, own, twins))
+    record = UntrainedRecord(
+        observed=3, threshold=3.0, kinds=[], amplification=amplification_record(found, own, twins), cells=[]
+    )
     return untrained(record, effect_p), found
 
 
@@ -152,7 +154,7 @@ def test_a_little_more_than_twins_is_not_of_interest_however_sure():
 
 def test_without_twins_it_is_open_and_the_reason_is_told():
     verdict = untrained(
-        UntrainedRecord(observed=3, threshold=3.0, kinds=[], amplification=None), 0.01, "no room for a twin"
+        UntrainedRecord(observed=3, threshold=3.0, kinds=[], amplification=None, cells=[]), 0.01, "no room for a twin"
     )
     assert verdict.outcome == "not evaluated" and verdict.reason == "no room for a twin"
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fixtures.activations.activations import Activations, pooled_rms, split_members
+from fixtures.claims.cells import amplified_cells
 from fixtures.claims.effect_records import AmplificationRecord, EffectRecord
 from fixtures.claims.effects import amplification_record, effect_record
 from fixtures.claims.evidence import noise_ratios
@@ -55,6 +56,26 @@ def test_parts_are_effects_of_their_own(tiny):
         chosen = [unit.kind == kind for unit in tiny.groups.units]
         expected = log_effect(ratios[:, :, chosen].reshape(PAIRS, -1))
         assert parts["kind", kind]["percent"] == pytest.approx(percent(expected.mean_square))
+
+
+def test_cells_are_the_units_of_one_kind_in_one_block(tiny):
+    own, *twins = (shown(tiny, seed, size) for seed, size in enumerate((0.3, 0.1, 0.1, 0.1)))
+    effects = effect_record(own, tiny.groups, 0)["cells"]
+    own, *twins = (noise_ratios(each, tiny.groups) for each in (own, *twins))
+    amplified = amplified_cells(own, twins, tiny.groups, 0.9)
+    units = tiny.groups.units
+    assert sum(cell["n_units"] for cell in effects) == len(units) and len(effects) == len(amplified) > 3
+    assert list(dict.fromkeys(cell["block"] for cell in effects)) == list(dict.fromkeys(unit.block for unit in units))
+    each = 1 - 0.1 / len(effects)
+    for effect, cell in zip(effects, amplified, strict=True):
+        inside = [
+            (unit.block, unit.kind, unit.stream) == (cell["block"], cell["kind"], cell["stream"]) for unit in units
+        ]
+        within = [values.reshape(PAIRS, 4, -1)[:, :, inside].reshape(PAIRS, -1) for values in (own, *twins)]
+        found = amplification(within[0], within[1:], confidence=each)
+        assert (cell["ratio"], cell["interval"]) == (pytest.approx(found.ratio), pytest.approx([found.low, found.high]))
+        assert effect["percent"] == cell["percent"] == pytest.approx(percent(log_effect(within[0]).mean_square))
+        assert effect["n_units"] == cell["n_units"] == sum(inside)
 
 
 def test_an_effect_in_one_quadrant_is_seen_by_quadrant(tiny):

@@ -87,6 +87,11 @@ def test_responding_units_are_bounded_by_block_and_beyond_each_threshold(tiny, e
     for row in found["blocks"]:
         assert row["n_units"] == sizes[row["block"]]
         assert row["at_least"] == planted.count(row["block"])
+    places = [(unit.block, unit.kind) for unit in tiny.groups.units]
+    assert [(row["block"], row["kind"]) for row in found["cells"]] == list(dict.fromkeys(places))
+    for row in found["cells"]:
+        assert row["n_units"] == places.count((row["block"], row["kind"]))
+        assert row["at_least"] == places[:PLANTED].count((row["block"], row["kind"]))
     for row, count in zip(found["thresholds"], record["counts"], strict=True):
         assert (row["threshold"], row["observed"]) == (count["threshold"], count["observed"])
         assert 0 < row["at_least"] <= min(row["observed"], PLANTED)

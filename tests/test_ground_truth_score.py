@@ -1,6 +1,7 @@
 """What statistics say of the ground truth."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from fixtures.klein_mini.truth.record import labels, read_behaviour
 from fixtures.klein_mini.truth.score import STATISTICS, ScoreRecord, figures, score_sets
 from fixtures.klein_mini.truth.score_table import score_table
 from fixtures.models.units import CELLS
+from fixtures.results.ground_truth import GroundTruthRecord, ground_truth_record
+from fixtures.statistics.amplification import MARGIN
+from fixtures.statistics.auroc import auroc
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "stimuli" / "ground_truth"
@@ -115,3 +119,26 @@ def test_the_table_counts_what_is_said():
 def test_what_is_represented_and_should_not_be_is_listed():
     shown = score_table(stored() | {"sets": [row("wording only", True, True, {}, "represents")]})
     assert "- `x`, m (wording only): represents; not passed: none" in shown
+
+
+def test_results_json_is_given_the_sets_that_the_page_is_made_of():
+    """What figures of a run show as the truth is what docs/ground_truth.md says of the amplification."""
+    record = ground_truth_record()
+    check_form(GroundTruthRecord, record, "ground_truth", "")
+    assert record["sha256"] == file_sha256(FOLDER / "score.json") and record["file"] == "score.json"
+    (line,) = [
+        line for line in (ROOT / "docs" / "ground_truth.md").read_text().splitlines() if line.startswith("| `ampl")
+    ]
+    ratios = {
+        label: [entry["ratio"] for entry in record["sets"] if entry["label"] == label]
+        for label in ("has it", "has it not", "wording only")
+    }
+    for label, ratio in ratios.items():
+        assert f" of {len(ratio)} |" in line, label
+    found = re.findall(r"(\d+) of (\d+) \|", line)
+    largest = [sum(value >= MARGIN for value in ratio) for ratio in ratios.values()]
+    assert all(int(yes) <= most for (yes, _), most in zip(found, largest, strict=False))  # p decides too
+    assert f"| {auroc(ratios['has it'], ratios['has it not']):.2f} (" in line
+    assert [entry["twin_ratio"] for entry in record["sets"]] == [
+        entry["twin"]["amplification"]["value"] for entry in stored()["sets"]
+    ]

@@ -85,6 +85,26 @@ def test_correlations_of_a_run_are_those_of_its_tables(results, folder):
     assert [record["r"][n][n] for n in range(3)] == pytest.approx([1, 1, 1])
 
 
+def test_maps_are_of_the_pairs_that_correlate_most_those_whose_halves_agree_first(results, folder):
+    record, hypotheses = results["axes"], results["hypotheses"][:3]
+    assert [frozenset((one["x"], one["y"])) for one in record["maps"]] == sorted(
+        {frozenset((one["x"], one["y"])) for one in record["maps"]},
+        key=lambda pair: -abs(next(one["r"] for one in record["maps"] if pair == {one["x"], one["y"]})),
+    )
+    known = copy.deepcopy(hypotheses)
+    for hypothesis, p in zip(known, (0.5, 0.01, 0.05), strict=True):
+        hypothesis["split_half_r"]["null"]["p"] = p
+    first, *others = axes_record(folder, known)["maps"]
+    assert (first["x"], first["y"], first["reliable"]) == (NAMES[1], NAMES[2], True)
+    assert len(others) == 2 and not any(one["reliable"] for one in others)
+    assert abs(others[0]["r"]) >= abs(others[1]["r"])
+    for one in record["maps"]:
+        maps = [read_units(folder, f"{one[axis]}.units.csv.gz")[0].t for axis in ("x", "y")]
+        assert sum(one["units"]) == (~np.isnan(maps).any(axis=0)).sum()
+        i, j = (record["ids"].index(one[axis]) for axis in ("x", "y"))
+        assert one["r"] == record["r"][i][j]
+
+
 def test_a_table_that_is_missing_damaged_or_of_other_units_is_left_out(results, folder, tmp_path):
     hypotheses = copy.deepcopy(results["hypotheses"][:3])
     for name in NAMES:

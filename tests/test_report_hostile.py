@@ -101,7 +101,7 @@ def test_controls(hostile, rung):
 def test_claims_table(hostile):
     page = check(claims_table_html(hostile[0]))
     assert "script" not in page.tags
-    assert page.tags.count("img") == 4  # shares, blocks and correlations of the axes, the power curves
+    assert page.tags.count("img") == 4 + 8  # shares, blocks and correlations of the axes, power curves; figures
 
 
 def test_names_of_power_curves(hostile):
