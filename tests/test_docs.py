@@ -1,8 +1,8 @@
-"""Every command of README.md, CONTRIBUTING.md and docs/ is run, on small things in the place of what its line names
-(`replaced`; for pytest: the toy project on klein-tiny in the place of `probes/` and Klein), unless NOT_RUN says why not.
+"""Every command of README.md, CONTRIBUTING.md and docs/ is run, unless NOT_RUN says why not.
 
-What is not run is taken by the program that it names: pytest collects what it is given, in this repository; a command of
-Python parses it; make says what it would do, which pytest collects.
+It is run on small things in the place of what its line names (`replaced`): for pytest, the toy project on klein-tiny in
+the place of `probes/` and Klein. What is not run is taken by the program that it names: pytest collects what it is given,
+in this repository; a command of Python parses it; make says what it would do, which pytest collects.
 """
 
 import argparse
@@ -93,6 +93,8 @@ def parse(text: str, monkeypatch) -> None:
         original(self, *given, **more)
         raise Parsed
 
+    if program == "benchmarks.full_size":
+        pytest.importorskip("triton")
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     with pytest.raises(Parsed):
@@ -133,12 +135,8 @@ def test_the_program_takes_it(line, pytester, monkeypatch):
     elif line.startswith("python -m "):
         parse(line, monkeypatch)
     elif line.startswith("hf "):
-        told = subprocess.run(
-            [Path(sys.executable).with_name("hf"), *line.split()[1:2], "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        asked = [Path(sys.executable).with_name("hf"), *line.split()[1:2], "--help"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
         assert all(word in told for word in line.split() if word.startswith("--"))
     elif line == ".ci/run":
         assert os.access(ROOT / line, os.X_OK)
@@ -186,7 +184,7 @@ def replaced(text: str, tiny, kept) -> list[str]:
     """The words of a command line, with what is small and there in the place of what it names."""
     there = {
         "klein": "klein-tiny",
-        **dict.fromkeys(("/path/to/folder", "FOLDER"), str(tiny.source.folder)),
+        **dict.fromkeys(("/path/to/folder", "FOLDER"), [str(tiny.source.folder), "--resolution", "64"]),
         **dict.fromkeys(("reports/<run>", "RUN_FOLDER"), "reports/latest"),
         "my_lora.safetensors:0.8": f"{kept}/my_lora.safetensors:0.8",
         "/shared": f"{kept}/shared",
@@ -252,8 +250,11 @@ SNIPPETS = [(name(page), snippet) for page in PAGES for snippet in snippets(page
 
 
 @pytest.mark.parametrize(("page", "snippet"), SNIPPETS, ids=[page for page, _ in SNIPPETS])
-def test_snippets_run(page, snippet, place):
+def test_snippets_run(page, snippet, place, monkeypatch):
+    from fixtures.session.notebook import probe
+
+    monkeypatch.setattr(probe, "__defaults__", ("klein-tiny",))  # the model
     names = {}
     for module in ("fixtures.claims.controls.measured", "fixtures.claims.verdict"):  # what a page takes as known
         names |= vars(import_module(module))
-    exec(compile(snippet, page, "exec"), names)
+    exec(compile(snippet.replace('"klein-mini"', '"klein-tiny"'), page, "exec"), names)
