@@ -1,7 +1,6 @@
 """The documentation's pages, and what is in them: commands, snippets, links, headings, options."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -14,23 +13,13 @@ COMMENT = re.compile(r"(?:^|\s+)# .*$")
 HEREDOC = re.compile(r"<<(\w+)$")
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command line as a page gives it, without its comment; a here-document belongs to it."""
-
-    text: str
-    page: str
-
-    def __str__(self) -> str:
-        return f"{self.page}: {self.text}"
-
-
 def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def commands(text: str, page: str) -> list[Command]:
-    """Those of blocks without a language, every line one, and inline code that begins with a program."""
+def commands(text: str) -> list[str]:
+    """Command lines without their comments: every line of a block without a language, a here-document with its line,
+    and inline code that begins with a program."""
     found = []
     for _, language, block in FENCE.findall(text):
         if not language:
@@ -38,7 +27,7 @@ def commands(text: str, page: str) -> list[Command]:
     for code in inline(text):
         if any(code == program or code.startswith(f"{program} ") for program in PROGRAMS):
             found.append(code)
-    return [Command(line, page) for line in found]
+    return found
 
 
 def _lines(block: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What the pages of the documentation say of the repository is so: links, options, names, tables."""
 
+import argparse
 import json
 import re
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 from doc_pages import FENCE, PAGES, ROOT, anchors, commands, inline, links, name, snippets
 
+from fixtures.__main__ import main
 from fixtures.claims.ladder import LADDER
 from fixtures.klein_mini.truth.score import FALSE, LABELS, TRUE
 from fixtures.session.options import OPTIONS
@@ -55,23 +57,37 @@ def test_every_page_can_be_reached_from_the_readme():
     assert set(PAGES) <= reached
 
 
-def known_options(config):
+class Parsers(Exception):
+    """Raised with the parser in the place of what it would do."""
+
+
+def parse_args(parser, arguments):
+    raise Parsers(parser)
+
+
+@pytest.fixture(scope="module")
+def known_options(pytestconfig):
     """Long options of pytest with its plugins, and of every command of the repository."""
-    found = {option for group in config._parser._groups for one in group.options for option in one.names()}
-    found |= {option for one in config._parser._anonymous.options for option in one.names()}
-    for file in [*(ROOT / "fixtures").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
+    found = {option for group in pytestconfig._parser._groups for one in group.options for option in one.names()}
+    found |= {option for one in pytestconfig._parser._anonymous.options for option in one.names()}
+    for file in [*(ROOT / "fixtures/klein_mini").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
         found |= set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', file.read_text()))
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Parsers) as raised:
+        patched.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+        main(["results-form"])
+    for command in raised.value.args[0]._subparsers._group_actions[0].choices.values():
+        found |= set(command._option_string_actions)
     return found
 
 
 @BY_NAME
-def test_options_that_are_named_exist(page, pytestconfig):
+def test_options_that_are_named_exist(page, known_options):
     text = page.read_text()
-    lines = {command.text for command in commands(text, "")}  # test_docs.py has each of these parsed by its program
+    lines = commands(text)  # test_docs.py has each of these taken by its program
     named = {
         option for code in inline(text) if code not in lines for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)
     }
-    assert named <= known_options(pytestconfig), f"{name(page)}: {sorted(named - known_options(pytestconfig))}"
+    assert named <= known_options, f"{name(page)}: {sorted(named - known_options)}"
 
 
 @BY_NAME
@@ -148,8 +164,7 @@ three
 
 
 def test_the_parts_of_a_page_are_found():
-    found = [command.text for command in commands(SAMPLE, "p")]
-    assert found == [
+    assert commands(SAMPLE) == [
         *("one --a", "python - <<END\nprint()  # kept\nEND", 'two "a b"'),
         *("make probes ARGS=x", "pytest probes/"),
     ]
