@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-PROGRAMS = ("make", "python -m", "pytest", "pip", "hf", "torchrun", "sbatch", "srun", "accelerate", ".ci/run", "git")
+PROGRAMS = ("make ", "python -m ", "pytest ", "pip ", "hf ", "torchrun ", "sbatch ", "srun ", "accelerate ", ".ci/run")
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)")
@@ -24,10 +24,7 @@ def commands(text: str) -> list[str]:
     for _, language, block in FENCE.findall(text):
         if not language:
             found += _lines(block)
-    for code in inline(text):
-        if any(code == program or code.startswith(f"{program} ") for program in PROGRAMS):
-            found.append(code)
-    return found
+    return found + [code for code in inline(text) if code.startswith(PROGRAMS)]
 
 
 def _lines(block: str) -> list[str]:
