@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from report_factory import make_results
+from report_factory import evidence_html, make_results
 
 from fixtures.claims.hypothesis import Hypothesis
 from fixtures.claims.ordering import Ordering
@@ -17,7 +17,6 @@ from fixtures.claims.statement import statement
 from fixtures.report.axes.axes import axes_of, correlations, network_order
 from fixtures.report.cards.card import card
 from fixtures.report.cards.model_index import eval_results
-from fixtures.report.claim.evidence import evidence_html
 from fixtures.report.claim.units import read_units
 from fixtures.report.overview import claims_table_html
 from fixtures.report.parts.lookup import by_threshold

@@ -5,12 +5,12 @@ import re
 from html import unescape
 
 import pytest
-from report_factory import NOT_CLIMBED, leave_ladder, make_results, state
+from report_factory import NOT_CLIMBED, evidence_html, leave_ladder, make_results, state
 
 from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS
 from fixtures.claims.statement import statement
 from fixtures.report.calibration import calibration_view, power_figure
-from fixtures.report.claim.evidence import SIZE_LIMIT, evidence_html
+from fixtures.report.claim.measured import SIZE_LIMIT
 from fixtures.report.control.evidence import control_html
 from fixtures.report.control.ladder import cells, gaps, not_climbed
 from fixtures.report.control.outcome import outcome, outcome_tally

@@ -11,10 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 from hostile import CHOICES, PAYLOADS, attacked
-from report_factory import claim_effects, leave_ladder, make_results
+from report_factory import claim_effects, evidence_html, leave_ladder, make_results
 
 from fixtures.claims.ladder import CONTROLS
-from fixtures.report.claim.evidence import evidence_html
 from fixtures.report.control.evidence import control_html
 from fixtures.report.overview import claims_table_html
 from fixtures.report.text_views import summary_markdown, terminal_lines
