@@ -15,6 +15,7 @@ from report_factory import claim_effects, evidence_html, leave_ladder, make_resu
 
 from fixtures.claims.ladder import CONTROLS
 from fixtures.report.control.evidence import control_html
+from fixtures.report.evidence_section import evidence_section
 from fixtures.report.overview import claims_table_html
 from fixtures.report.text_views import summary_markdown, terminal_lines
 
@@ -101,6 +102,14 @@ def test_claims_table(hostile):
     page = check(claims_table_html(hostile[0]))
     assert "script" not in page.tags
     assert page.tags.count("img") == 4  # shares, blocks and correlations of the axes, the power curves
+
+
+def test_the_first_screen_with_pictures_and_the_folded_evidence(hostile):
+    results, folder, payload = hostile
+    for entry in results["hypotheses"]:
+        entry["known"] = payload
+    page = check(claims_table_html(results, folder) + evidence_section(results, folder, str))
+    assert "script" not in page.tags and page.tags.count("details") > 20
 
 
 def test_names_of_power_curves(hostile):
