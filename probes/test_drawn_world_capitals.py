@@ -19,6 +19,7 @@ HYPOTHESIS = Hypothesis(
     contrast="capitals minus small letters",
     positive="stronger response to capitals",
     stimuli="ground_truth/capitals.toml",
+    known="wording only",
 )
 
 

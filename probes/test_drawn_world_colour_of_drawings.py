@@ -19,6 +19,7 @@ HYPOTHESIS = Hypothesis(
     contrast="warm colour minus cool colour",
     positive="stronger response to the warm colour",
     stimuli="ground_truth/drawn_colour.toml",
+    known="has it",
 )
 
 

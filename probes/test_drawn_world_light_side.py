@@ -20,6 +20,7 @@ HYPOTHESIS = Hypothesis(
     contrast="lit from the left minus lit from the right",
     positive="stronger response to light from the left",
     stimuli="ground_truth/light_side.toml",
+    known="has it",
 )
 
 

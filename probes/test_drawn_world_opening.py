@@ -19,6 +19,7 @@ HYPOTHESIS = Hypothesis(
     contrast="a picture of minus a photo of",
     positive="stronger response to a picture of",
     stimuli="ground_truth/opening.toml",
+    known="has it not",
 )
 
 

@@ -19,6 +19,7 @@ HYPOTHESIS = Hypothesis(
     contrast="dance minus T-pose",
     positive="stronger response to the dance",
     stimuli="ground_truth/pose.toml",
+    known="has it",
 )
 
 

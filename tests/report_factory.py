@@ -19,6 +19,7 @@ from fixtures.claims.ladder import LADDER
 from fixtures.claims.statement import statement
 from fixtures.models.source import ALIASES
 from fixtures.models.units import Site, channel_groups
+from fixtures.report.claim import evidence, measured
 from fixtures.results.entries import claim_record
 from fixtures.results.schema import validate
 
@@ -42,6 +43,11 @@ NOT_CLIMBED = "rung 1 does not hold; `--controls all` evaluates the others all t
 def stored_run() -> dict:
     """The stored results.json."""
     return json.loads((DATA / "sample_run.json").read_text())
+
+
+def evidence_html(hypothesis: dict, claim: dict, folder: Path, model: dict, command: str | None = None) -> str:
+    """A claim's evidence and, behind it, what was measured of its hypothesis, as the page has them."""
+    return evidence.evidence_html(hypothesis, claim, model, command) + measured.measured_html(hypothesis, folder, model)
 
 
 def replication() -> dict:

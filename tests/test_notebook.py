@@ -26,7 +26,12 @@ pytest_plugins = "pytester"
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "notebook.md"
 PAIRS = [(f"a cat sits on the mat {n}", f"seven unrelated long words about machinery {n}") for n in range(10)]
-OF_THE_CALL = ("seconds", "activations", "evaluated", "test")  # how long it took, what was in the store, what the test is called
+OF_THE_CALL = (
+    "seconds",
+    "activations",
+    "evaluated",
+    "test",
+)  # how long it took, what was in the store, what the test is called
 
 
 @pytest.fixture

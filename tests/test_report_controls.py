@@ -5,12 +5,12 @@ import re
 from html import unescape
 
 import pytest
-from report_factory import NOT_CLIMBED, leave_ladder, make_results, state
+from report_factory import NOT_CLIMBED, evidence_html, leave_ladder, make_results, state
 
 from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS
 from fixtures.claims.statement import statement
 from fixtures.report.calibration import calibration_view, power_figure
-from fixtures.report.claim.evidence import SIZE_LIMIT, evidence_html
+from fixtures.report.claim.measured import SIZE_LIMIT
 from fixtures.report.control.evidence import control_html
 from fixtures.report.control.ladder import cells, gaps, not_climbed
 from fixtures.report.control.outcome import outcome, outcome_tally
@@ -89,13 +89,17 @@ def test_every_hypothesis_shows_its_outcome_in_the_matrix(results):
     ]
     assert [outcome(entry).verdict for entry in results["hypotheses"]] == OUTCOMES
     page = claims_table_html(results)
-    rows = re.findall(r'<tr class="pr-hypothesis"><th colspan="8".*?</tr>', page)
+    rows = [
+        next(row for row in re.split('(?=<details class="pr-row">)', page) if f">{entry['title']}</span>" in row)
+        for entry in results["hypotheses"]
+    ]
     styles = ["stopped", "absent", "represented", "undecided"]
     for entry, row, words, style in zip(results["hypotheses"], rows, OUTCOMES, styles, strict=True):
         symbol = {"stopped": "✗", "absent": "∅", "represented": "✓", "undecided": "?"}[style]
         badge = f'<span class="pr-badge pr-{style}"><span class="pr-symbol" aria-hidden="true">{symbol}</span>{words}<'
         assert badge in row and entry["statement"]["sentence"] in unescape(row)
-        assert row.index(entry["title"]) < row.index(badge) < row.index("pr-statement")
+        assert row.index(entry["title"]) < row.index("pr-statement") < row.index(badge)
+        assert f"{symbol}</span>{style}</b>" in row[: row.index("</summary>")]
         assert matrix_row(results, entry["title"])[1] == f"**{symbol} {words}**"
 
 
@@ -116,7 +120,9 @@ def test_outcomes_are_counted_at_the_head_of_every_view(results):
     claims = "Claims: 6 supported, 2 refuted, 1 inconclusive, 1 not evaluated"
     assert summary_markdown(results).startswith(f"# {counted}. {claims}\n")
     assert terminal_lines(results)[0] == f"{counted}. {claims}"
-    first, second = re.findall(r'<p class="pr-tally">(.*?)</p>', claims_table_html(results))
+    page = claims_table_html(results)
+    first = re.search(r'<p class="pr-tally">(.*?)</p>', page)[1]
+    second = re.search(r'<span class="pr-tally"><h3>Claims</h3>(.*?)</summary>', page)[1]
     assert re.findall(r"<b>(\d+)</b> ([a-z ]+)", first) == [
         *(("1", "represented"), ("1", "stopped"), ("1", "absent"), ("1", "undecided"))
     ]
@@ -150,7 +156,8 @@ def test_without_statements_the_head_counts_claims_alone(results):
         del entry["statement"]
     assert outcome_tally(results) == outcome_tally({}) == {}
     assert terminal_lines(results)[0] == "6 supported, 2 refuted, 1 inconclusive, 1 not evaluated"
-    assert claims_table_html(results).count('<p class="pr-tally">') == 1
+    page = claims_table_html(results)
+    assert '<p class="pr-tally">' not in page and page.count('<span class="pr-tally">') == 1
 
 
 def test_what_was_not_climbed_takes_one_line_of_the_terminal_and_is_quiet_in_the_matrix(results):
@@ -228,7 +235,8 @@ def test_the_matrix_has_a_cell_for_every_hypothesis_and_rung(results):
     assert verdicts[3] == ["not evaluated", "not run", "not evaluated", *["not run"] * 5]
     html = claims_table_html(results)
     shown = re.findall(r'<td class="pr-cell pr-cell-([\w-]+)">(.*?)</td>', html, re.DOTALL)
-    assert [style.replace("-", " ") for style, _ in shown] == [verdict for row in verdicts for verdict in row]
+    furthest_first = [verdicts[place] for place in (2, 0, 1, 3)]
+    assert [style.replace("-", " ") for style, _ in shown] == [verdict for row in furthest_first for verdict in row]
     for style, cell in shown:  # told by a symbol and a word as well as by colour
         symbol = {"passed": "✓", "failed": "✗", "not-evaluated": "–", "not-run": "○"}[style]
         assert f'aria-hidden="true">{symbol}</span><b>{style.replace("-", " ")}</b>' in cell

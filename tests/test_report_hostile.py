@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 
 import pytest
 from hostile import CHOICES, PAYLOADS, attacked
-from report_factory import claim_effects, leave_ladder, make_results
+from report_factory import claim_effects, evidence_html, leave_ladder, make_results
 
 from fixtures.claims.ladder import CONTROLS
-from fixtures.report.claim.evidence import evidence_html
 from fixtures.report.control.evidence import control_html
+from fixtures.report.evidence_section import evidence_section
 from fixtures.report.overview import claims_table_html
 from fixtures.report.text_views import summary_markdown, terminal_lines
 
@@ -102,6 +102,14 @@ def test_claims_table(hostile):
     page = check(claims_table_html(hostile[0]))
     assert "script" not in page.tags
     assert page.tags.count("img") == 4 + 8  # shares, blocks and correlations of the axes, power curves; figures
+
+
+def test_the_first_screen_with_pictures_and_the_folded_evidence(hostile):
+    results, folder, payload = hostile
+    for entry in results["hypotheses"]:
+        entry["known"] = payload
+    page = check(claims_table_html(results, folder) + evidence_section(results, folder, str))
+    assert "script" not in page.tags and page.tags.count("details") > 20
 
 
 def test_names_of_power_curves(hostile):

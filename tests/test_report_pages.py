@@ -4,9 +4,9 @@ import re
 from html import escape
 
 import pytest
-from report_factory import claim_effects, full_size, make_results
+from report_factory import claim_effects, evidence_html, full_size, make_results
 
-from fixtures.report.claim.evidence import SIZE_LIMIT, evidence_html
+from fixtures.report.claim.measured import SIZE_LIMIT
 from fixtures.report.claim.stimuli import word_diff
 from fixtures.report.overview import claims_table_html
 from fixtures.report.parts.formats import count

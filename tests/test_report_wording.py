@@ -3,9 +3,8 @@
 import copy
 
 import pytest
-from report_factory import make_results, wording_check
+from report_factory import evidence_html, make_results, wording_check
 
-from fixtures.report.claim.evidence import evidence_html
 from fixtures.report.control.ladder import gaps
 from fixtures.report.overview import claims_table_html
 from fixtures.report.text_views import summary_markdown
