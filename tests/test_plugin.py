@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from statsmodels.stats.multitest import multipletests
-from toy_project import CONTROL, PROBE, STIMULI, claims, controls, pairs, results, run, write
+from toy_project import CONTROL, PROBE, STIMULI, claims, controls, known, pairs, results, run, write
 from toy_project import folder as newest
 
 import fixtures.session.evaluation
@@ -322,14 +322,6 @@ def test_a_bad_option_is_a_usage_error(project, arguments):
     assert outcome.ret == pytest.ExitCode.USAGE_ERROR
     outcome.stderr.fnmatch_lines([f"*{arguments[0]}*"])
     assert not (project.path / "reports").exists()
-
-
-def known(project, verdict, stimuli=None, **protocol):
-    weights = results(project)["model"]["weights_sha256"]
-    listed = f'[model.stimuli]\ntoy = "{stimuli}"\n' if stimuli else ""
-    text = f'[[model]]\nname = "klein-tiny"\nweights_sha256 = "{weights}"\n[model.protocol]\n'
-    text += "".join(f"{name} = {value!r}\n" for name, value in protocol.items())
-    write(project, "probes/known_verdicts.toml", text + listed + f'[model.verdicts.toy]\n"count_t5" = "{verdict}"\n')
 
 
 def test_a_refutation_on_record_is_expected(project):
