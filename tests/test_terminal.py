@@ -14,7 +14,7 @@ from threading import Thread
 from types import SimpleNamespace
 
 import pytest
-from toy_project import CONTROL, PROBE, STIMULI, known, pairs, run, write
+from toy_project import PROBE, STIMULI, known, pairs, run, write
 
 from fixtures.session.terminal import Terminal
 
@@ -32,12 +32,12 @@ def eighty_columns(monkeypatch):
 
 
 @pytest.fixture
-def two(ladder):
-    """Two hypotheses with controls; one refutation of the first is on record."""
-    write(ladder, "probes/test_zother.py", (PROBE + CONTROL).replace('"toy"', '"zother"'))
+def two(project):
+    """Two hypotheses: one claim of the first is refuted, all of the second are supported."""
+    write(project, "probes/test_zother.py", PROBE.replace('"toy"', '"zother"').replace("margin=47", "margin=1.01"))
     text = (STIMULI + pairs(10, b="other words about a long journey {number}")).replace('"toy"', '"zother"')
-    write(ladder, "stimuli/zother.toml", text)
-    return ladder
+    write(project, "stimuli/zother.toml", text)
+    return project
 
 
 def ended(outcome):
@@ -60,7 +60,7 @@ def test_a_hypothesis_has_one_line_and_its_tests_have_none(two):
     before = outcome.outlines[: outcome.outlines.index(lines[1])]
     assert not [line for line in before if re.search(r"test_\w+\.py|\[ *\d+%\]|capturing", line)]
     assert "2 FAILED" not in lines[0] and "1 FAILED" in lines[0], "a refutation that is not on record"
-    rows = [line for line in section(outcome) if re.match(r" (toy|zother) +[-+x!.] ", line)]
+    rows = [line for line in section(outcome) if re.match(r" (toy|zother) +[+x] o ", line)]
     assert len(rows) == 2
     outcome.stdout.fnmatch_lines(["REFUTED *toy/count_t5*", "*FAILED probes/test_toy.py::test_refuted*"])
 
@@ -68,17 +68,14 @@ def test_a_hypothesis_has_one_line_and_its_tests_have_none(two):
 def test_a_failure_on_record_is_a_count_until_it_is_asked_for(two):
     run(two)
     known(two, "refuted")
-    write(two, "probes/test_a.py", (PROBE + CONTROL).replace('"toy"', '"a"'))
-    write(two, "probes/test_b.py", (PROBE + CONTROL).replace('"toy"', '"b"'))
     for name in "ab":
+        write(two, f"probes/test_{name}.py", PROBE.replace('"toy"', f'"{name}"'))
         write(two, f"stimuli/{name}.toml", (STIMULI + pairs(10)).replace('"toy"', f'"{name}"'))
     outcome = run(two)
     assert any(line.endswith("; 1 failures on record (-ra)") for line in section(outcome))
     outcome.stdout.no_fnmatch_line("*XFAIL*")
     outcome.stdout.no_fnmatch_line("SUPPORTED *")
-    assert len(section(outcome)) <= 40 + len(outcome.outlines) - outcome.outlines.index(next(
-        line for line in outcome.outlines if "Generated html report" in line
-    ))  # fmt: skip
+    outcome.stdout.fnmatch_lines(["*Generated html report*"])
     run(two, "-ra").stdout.fnmatch_lines(["XFAIL probes/test_toy.py::test_refuted - on record*"])
     run(two, "-v").stdout.fnmatch_lines(["probes/test_toy.py::test_refuted XFAIL*", "SUPPORTED *toy/count_t3*"])
 
@@ -93,9 +90,8 @@ def test_verbose_shows_what_pytest_shows_and_every_claim(two, tmp_path):
 
 
 def test_quiet_says_the_verdicts_and_no_more(two):
-    write(two, "probes/test_toy.py", PROBE.replace("margin=47", "margin=1.01") + CONTROL)
-    write(two, "probes/test_zother.py", PROBE.replace("margin=47", "margin=1.01").replace('"toy"', '"zother"'))
-    outcome = run(two, "-q", "--gate", "none")
+    write(two, "probes/test_toy.py", PROBE.replace("margin=47", "margin=1.01"))
+    outcome = run(two, "-q")
     shown = [line for line in outcome.outlines if line]
     assert [line.split()[0] for line in shown[:2]] == ["toy", "zother"]
     assert len(shown) == 3 and re.match(r"\d+ passed", shown[2]), shown
@@ -103,8 +99,8 @@ def test_quiet_says_the_verdicts_and_no_more(two):
 
 def test_quiet_says_why_a_run_is_no_success(two):
     write(two, "stimuli/zother.toml", (STIMULI + pairs(7)).replace('"toy"', '"zother"'))
-    outcome = run(two, "-q", "--gate", "both")
-    outcome.stdout.fnmatch_lines([" zother *", "not decided: *"])
+    outcome = run(two, "-q")
+    outcome.stdout.fnmatch_lines([" toy *", " zother *", "not decided: 2 of 4 claims and controls *"])
 
 
 def test_workers_report_each_hypothesis_once(two):
@@ -131,7 +127,6 @@ def test_tests_that_decide_nothing_keep_their_letters(two):
 
 
 def test_a_test_that_is_tried_again_ends_its_hypothesis_once(project):
-    write(project, "probes/test_toy.py", PROBE)
     outcome = run(project, "--reruns", "2")
     (line,) = ended(outcome)
     assert "1 FAILED" in line
@@ -148,8 +143,7 @@ def test_on_a_terminal_one_line_is_rewritten_and_leaves_nothing(two, tmp_path):
     assert re.search(r"\r0/2 hypotheses, 0:\d\d: capturing toy 10/20", raw)
     assert re.search(r"\r1/2 hypotheses, 0:\d\d, about 0:\d\d left: ", raw)
     assert not [line for line in screen if "hypotheses, " in line], "nothing is left of it"
-    assert len([line for line in screen if re.match(r" \d/2 ", line)]) == 2
-    assert max(map(len, screen)) <= 200
+    assert len([line for line in screen if re.match(r" \d/2 ", line) and len(line) <= 80]) == 2
 
 
 def test_a_log_of_a_ci_has_no_line_that_is_rewritten(two, monkeypatch):
