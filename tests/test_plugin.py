@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from statsmodels.stats.multitest import multipletests
-from toy_project import CONTROL, PROBE, STIMULI, claims, controls, pairs, results, run, write
+from toy_project import CONTROL, PROBE, STIMULI, claims, controls, known, pairs, results, run, write
 from toy_project import folder as newest
 
 import fixtures.session.evaluation
@@ -334,14 +334,6 @@ def test_a_bad_option_is_a_usage_error(project, arguments):
     assert not (project.path / "reports").exists()
 
 
-def known(project, verdict, stimuli=None, **protocol):
-    weights = results(project)["model"]["weights_sha256"]
-    listed = f'[model.stimuli]\ntoy = "{stimuli}"\n' if stimuli else ""
-    text = f'[[model]]\nname = "klein-tiny"\nweights_sha256 = "{weights}"\n[model.protocol]\n'
-    text += "".join(f"{name} = {value!r}\n" for name, value in protocol.items())
-    write(project, "probes/known_verdicts.toml", text + listed + f'[model.verdicts.toy]\n"count_t5" = "{verdict}"\n')
-
-
 def test_a_refutation_on_record_is_expected(project):
     run(project)
     known(project, "refuted", resolution=64)
@@ -608,7 +600,7 @@ def test_a_run_killed_in_the_middle_of_capture_keeps_whole_batches_and_no_verdic
     assert {claim["verdict"] for claim in left.values()} == {"not evaluated"}
     assert len(list(tmp_path.glob("store/activations/*/*.safetensors"))) == 1
     project.makeconftest('pytest_plugins = ["fixtures.session.plugin"]')
-    again = project.runpytest_subprocess("-p", "no:cacheprovider", "probes")
+    again = project.runpytest_subprocess("-p", "no:cacheprovider", "-v", "probes")
     again.assert_outcomes(passed=1, failed=1)
     again.stdout.fnmatch_lines(["capturing toy: 10 in *"])
     hypothesis = results(project)["hypotheses"][0]

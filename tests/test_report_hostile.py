@@ -17,7 +17,7 @@ from fixtures.claims.ladder import CONTROLS
 from fixtures.report.control.evidence import control_html
 from fixtures.report.evidence_section import evidence_section
 from fixtures.report.overview import claims_table_html
-from fixtures.report.text_views import summary_markdown, terminal_lines
+from fixtures.report.text_views import model_lines, summary_markdown, terminal_lines
 
 TAGS = set(
     "a article b br circle code dd details div dl dt em figcaption figure g h3 h4 h5 header i image img li mark p path "
@@ -173,8 +173,8 @@ def test_markdown_stays_a_table(hostile):
 
 
 def test_terminal_lines_hold_no_control_characters(hostile):
-    lines = terminal_lines(hostile[0])
-    assert len(lines) == 3 + 10 + 20 + 4  # the head, claims, controls, statements
+    lines = terminal_lines(hostile[0]) + model_lines(hostile[0])
+    assert len(lines) == 1 + 10 + 20 + 4 + 2  # outcomes, claims, controls, statements; the model and its label
     assert all(line.isprintable() for line in lines)
     "\n".join(lines).encode("utf-8")
 
@@ -201,5 +201,5 @@ def test_what_was_not_climbed_and_claims_of_effects(run, payload):
         for control in hypothesis["controls"]:
             check(control_html(hypothesis, control, folder))
     lines = terminal_lines(results)
-    assert len(lines) == 3 + 12 + 16 + 4 and all(line.isprintable() for line in lines)
+    assert len(lines) == 1 + 12 + 16 + 4 and all(line.isprintable() for line in lines)
     assert sum(line.startswith("NOT CLIMBED ") for line in lines) == 1

@@ -11,7 +11,7 @@ from fixtures.report.claim.stimuli import word_diff
 from fixtures.report.overview import claims_table_html
 from fixtures.report.parts.formats import count
 from fixtures.report.parts.templating import stylesheet
-from fixtures.report.text_views import summary_markdown, terminal_lines
+from fixtures.report.text_views import model_lines, summary_markdown, terminal_lines
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_long_lists_of_stimuli_are_folded(results, folder):
 
 def test_an_untrained_model_is_labelled_wherever_a_verdict_stands(results, blocks):
     label = results["model"]["label"]
-    pages = [*blocks, claims_table_html(results), "\n".join(terminal_lines(results))]
+    pages = [*blocks, claims_table_html(results), "\n".join(model_lines(results))]
     assert all(label in page for page in [*pages, summary_markdown(results)])
 
 

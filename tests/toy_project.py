@@ -79,3 +79,12 @@ def folder(project):
 def entries(store):
     """What was captured into a store."""
     return sorted(file.name for file in store.glob("activations/*/*.safetensors"))
+
+
+def known(project, verdict, stimuli=None, **protocol):
+    """Put a verdict on the claim at |t| > 5 on record, for the model of the last run."""
+    weights = results(project)["model"]["weights_sha256"]
+    listed = f'[model.stimuli]\ntoy = "{stimuli}"\n' if stimuli else ""
+    text = f'[[model]]\nname = "klein-tiny"\nweights_sha256 = "{weights}"\n[model.protocol]\n'
+    text += "".join(f"{name} = {value!r}\n" for name, value in protocol.items())
+    write(project, "probes/known_verdicts.toml", text + listed + f'[model.verdicts.toy]\n"count_t5" = "{verdict}"\n')
