@@ -29,7 +29,6 @@ SINGLE_FILE = next(one for one in commands((ROOT / "docs/single_file.md").read_t
 NOT_RUN = {
     # minutes, or this suite itself
     "make probes": "minutes: the default run",
-    "make probes ARGS=probes/test_drawn_world_pose.py": "a minute, of klein-mini",
     "make probes ARGS=probes/test_canonical_pose.py": "minutes, of klein-mini",
     "make probes ARGS=--calibrate": "minutes; tests/test_calibration.py calibrates with fewer data sets",
     "make benchmark": "minutes, and speeds want a quiet machine",
