@@ -121,9 +121,9 @@ def decide(decided: dict, verdict: str, **figures) -> None:
 
 def claim_effects(entry: dict) -> list[dict]:
     """Add the claims of an effect and of its amplification to a hypothesis, judged on its own evidence."""
-    found = _control(entry, "untrained")["evidence"]["amplification"]
+    entry["amplification"] = _control(entry, "untrained")["evidence"]["amplification"]
     made = [
-        claim_record(f"probes/test_{entry['id']}.py::test_{claim.id}", claim, claim.judge(entry | {"twins": found}))
+        claim_record(f"probes/test_{entry['id']}.py::test_{claim.id}", claim, claim.judge(entry))
         for claim in (Effect(), Amplification())
     ]
     entry["claims"] += made

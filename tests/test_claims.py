@@ -138,13 +138,13 @@ def test_an_amplification_is_supported_by_its_ratio_and_its_p_of_an_effect_that_
     hundredths, margin, thousandths, of_effect
 ):
     twins = {"ratio": hundredths / 100, "p": thousandths / 1000}
-    verdict = Amplification(margin / 100).judge(effect_of(1.0, of_effect / 1000) | {"twins": twins})
+    verdict = Amplification(margin / 100).judge(effect_of(1.0, of_effect / 1000) | {"amplification": twins})
     p = max(thousandths, of_effect)
     assert verdict.outcome == ("supported" if hundredths >= margin and p <= 50 else "refuted") and verdict.p == p / 1000
     assert verdict.figures["ratio"] == verdict.figures["observed"] == hundredths / 100
 
 
-@pytest.mark.parametrize("given_twins", [{}, {"twins": None}])
+@pytest.mark.parametrize("given_twins", [{}, {"amplification": None}])
 def test_an_amplification_without_twins_is_not_evaluated(given_twins):
     verdict = Amplification().judge(evidence(1, 1) | given_twins)
     assert (
@@ -153,9 +153,10 @@ def test_an_amplification_without_twins_is_not_evaluated(given_twins):
 
 
 def test_the_message_of_an_amplification_gives_every_figure():
-    verdict = Amplification(1.25).judge(effect_of(1.0, 0.01) | {"twins": {"ratio": 1.1, "p": 0.3}})
+    verdict = Amplification(1.25).judge(effect_of(1.0, 0.01) | {"amplification": {"ratio": 1.1, "p": 0.3}})
     assert str(verdict) == "refuted: 1.10 times the effect of the twins (at least 1.25), p = 0.3"
-    few = Amplification().judge(effect_of(9.0, 0.001, MINIMUM_PAIRS - 1) | {"twins": {"ratio": 9.0, "p": 0.001}})
+    found = {"amplification": {"ratio": 9.0, "p": 0.001}}
+    few = Amplification().judge(effect_of(9.0, 0.001, MINIMUM_PAIRS - 1) | found)
     assert few.outcome == "inconclusive"
 
 

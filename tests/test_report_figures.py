@@ -160,7 +160,7 @@ def test_rows_are_sorted_and_those_without_twins_stand_apart(results):
 
 def test_all_labelled_sets_and_the_runs_own_lie_on_one_axis(results):
     claim_effects(results["hypotheses"][1])
-    leave_ladder(results["hypotheses"][1])  # its ratio is known of its claim alone
+    leave_ladder(results["hypotheses"][1])  # its amplification is that of its claim
     root, sets = drawing(truth_figure(results)), results["ground_truth"]["sets"]
     places = ticks(root)
     unit = (places[10] - places[1]) / math.log(10)
@@ -175,7 +175,7 @@ def test_all_labelled_sets_and_the_runs_own_lie_on_one_axis(results):
     ratios = [rung_4(entry)["amplification"]["ratio"] for entry in (results["hypotheses"][0], results["hypotheses"][2])]
     ratios.append(results["hypotheses"][1]["claims"][-1]["observed"])
     assert own == pytest.approx(sorted(places[1] + unit * math.log(ratio) for ratio in ratios), abs=0.2)
-    assert len(marks(root, "path", "reach")) == 2
+    assert len(marks(root, "path", "reach")) == 3
 
 
 def test_it_says_whose_truth_it_is(results):
