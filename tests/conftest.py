@@ -18,7 +18,7 @@ from fixtures.statistics.split_half_null import split_half_null
 
 ROOT = Path(__file__).parents[1]
 ONCE = (
-    *("matplotlib.figure", "matplotlib.backends.backend_agg", "statsmodels.stats.multitest"),
+    "statsmodels.stats.multitest",
     *("torch._inductor.compile_fx", "torch._dynamo.repro.after_dynamo", "torch._dynamo.repro.after_aot"),
 )
 

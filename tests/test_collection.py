@@ -6,7 +6,6 @@ from pathlib import Path
 
 HEAVY = {
     "diffusers",
-    "matplotlib",
     "numba",
     "pydantic",
     "scipy.optimize",  # the bare package imports its parts when they are asked for

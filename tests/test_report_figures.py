@@ -4,7 +4,6 @@ import copy
 import json
 import math
 import re
-from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from report_factory import claim_effects, leave_ladder, stored_run
 
 from fixtures.__main__ import main
-from fixtures.report.figures.figure import file_name, round_numbers, step
+from fixtures.report.figures.figure import file_name, step
 from fixtures.report.figures.figures import all_figures, figures_view, write_figures
 from fixtures.report.figures.t_maps import t_map_figures
 from fixtures.report.figures.truth import swarm, truth_figure
@@ -194,14 +193,6 @@ def test_dots_of_a_strip_keep_their_place_and_hide_no_other_while_there_is_room(
     if len(values) <= 5:
         apart = [math.hypot(a[0] - b[0], a[1] - b[1]) for n, a in enumerate(placed) for b in placed[:n]]
         assert all(distance > 7 for distance in apart)
-
-
-@given(st.floats(1e-3, 1e3), st.floats(1, 1e4))
-def test_round_numbers_are_within_and_leave_no_gap(low, factor):
-    numbers = round_numbers(low, low * factor)
-    assert all(low * 0.999 <= number <= low * factor * 1.001 for number in numbers)
-    assert all(one < other <= 2.51 * one for one, other in pairwise(numbers))
-    assert numbers or factor < 2.51
 
 
 # t maps

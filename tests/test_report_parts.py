@@ -9,7 +9,6 @@ from report_factory import IMAGES, held_out, replication, stored_run
 from fixtures.report.claim.bins import integer_bins
 from fixtures.report.claim.effects import ROWS, effect_rows
 from fixtures.report.claim.figures import figures, prose, tally
-from fixtures.report.claim.histogram import null_histogram, split_half_histogram
 from fixtures.report.claim.shares import share_rows
 from fixtures.report.claim.stimuli import word_diff
 from fixtures.report.claim.tables import block_rows, partition_rows, published_rows, remarks
@@ -42,25 +41,6 @@ def test_a_small_range_gets_a_bin_per_integer():
     starts, width, heights = integer_bins([3, 5], [10, 1], 60)
     assert (list(starts), width, list(heights)) == ([3, 4, 5], 1, [10, 0, 1])
     assert integer_bins([], [])[0].size == 0
-
-
-@pytest.mark.parametrize("observed", [0, 4, 17, 16320])
-@pytest.mark.parametrize(
-    "null", [{0: 200}, {0: 9000, 1: 900, 5: 1}, {n: 16_000_000 // (n + 1) ** 2 for n in range(900)}]
-)
-@pytest.mark.parametrize("required", [None, 2, 30_000])
-def test_any_null_can_be_drawn(observed, null, required):
-    record = {"counts": list(null), "count_flips": list(null.values()), "p99": 1, "max": max(null)}
-    claim = {"observed": observed, "required": required, "threshold": 5.0, "verdict": "refuted", "null": record}
-    assert null_histogram(claim).startswith("data:image/png;base64,")
-
-
-def test_without_a_distribution_there_is_no_histogram():
-    assert null_histogram({"observed": 3, "null": None}) is None
-    assert null_histogram({"observed": 3, "null": {"p99": 4, "counts": None}}) is None
-    assert split_half_histogram({"observed": 0.4}, None) is None
-    assert split_half_histogram({"observed": 0.4}, {"r": [None]}) is None
-    assert split_half_histogram({"observed": -0.4, "kind": "split_half"}, {"r": [-0.5, None, 0.1]}) is not None
 
 
 def test_map_colours_step_at_the_thresholds_and_only_beyond_them():
