@@ -110,7 +110,9 @@ def collect(text: str, pytester) -> None:
     arguments = [str(ROOT / word) if word.startswith("probes/") else word for word in shlex.split(text)[1:]]
     files = [word for word in arguments if word.startswith(str(ROOT))]
     found = pytester.runpytest_inprocess(
-        "--rootdir", ROOT, "-c", ROOT / "pytest.ini", "--collect-only", "-q", *arguments
+        *("--rootdir", ROOT, "-c", ROOT / "pytest.ini", "--collect-only", "-q"),
+        "--import-mode=importlib",  # tests of ours have names of probe files
+        *arguments,
     )
     assert found.ret == 0, found.stderr.str() or found.stdout.str()
     assert files and "tests collected" in found.stdout.str()

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fixtures.activations.store import Store
 from fixtures.session import remembered
 from fixtures.session.remembered import Remembered, code_sha256
 
@@ -19,7 +18,7 @@ JSON = st.recursive(
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "store")
+    return tmp_path / "store"
 
 
 def never():
@@ -61,7 +60,7 @@ def test_what_went_wrong_once_is_tried_again(store):
 
 def test_a_damaged_entry_is_computed_again(store):
     Remembered(store).get({"what": 1}, lambda: ({"n": 1}, b"table"))
-    for file in store.folder.rglob("*.safetensors"):
+    for file in store.rglob("*.safetensors"):
         file.write_bytes(b"cut")
     assert Remembered(store).get({"what": 1}, lambda: ({"n": 2}, b""))[0] == {"n": 2}
     assert Remembered(store).get({"what": 1}, never)[0] == {"n": 2}
@@ -69,7 +68,7 @@ def test_a_damaged_entry_is_computed_again(store):
 
 def test_a_store_that_cannot_be_written_keeps_nothing_and_stops_nothing(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    kept = Remembered(Store(tmp_path / "file"))
+    kept = Remembered(tmp_path / "file")
     for number in (1, 2):
         value, _, origin = kept.get({"what": 1}, lambda: ({"n": number}, b""))  # noqa: B023 - called at once
         assert value == {"n": number} and not origin["from_store"] and origin["created"] is None
