@@ -36,6 +36,13 @@ def test_a_second_run_gets_what_the_first_computed(store, value, file):
     assert first[2]["created"] == again[2]["created"] is not None
 
 
+def test_what_comes_from_the_store_says_so(tmp_path):
+    record = {"twins": [{"origin": {"from_store": False, "key": "x"}}], "from_store": False}
+    assert Remembered(tmp_path).get({"what": 1}, lambda: (record, b""))[0] == record
+    found = Remembered(tmp_path).get({"what": 1}, never)[0]
+    assert found == {"twins": [{"origin": {"from_store": True, "key": "x"}}], "from_store": True}
+
+
 def test_another_question_or_other_code_is_computed(store, monkeypatch):
     kept = Remembered(store)
     kept.get({"what": 1}, lambda: ({"n": 1}, b""))
