@@ -179,3 +179,11 @@ def test_every_word_has_one_standing_and_no_failure_represents(controls, null):
     assert ("epresents" in found["sentence"]) == found["represents"]
     for word in found["shown"]:
         assert all(controls.get(step.id) == "passed" for step in LADDER[1:] if step.word == word)
+
+
+def test_what_stopped_it_is_where_it_halted_whatever_was_not_evaluated_below():
+    verdicts = {"placebo": "not evaluated", "untrained": "failed"}
+    found = statement(record(**ALL | verdicts))
+    assert (found["outcome"], found["stopped_by"], found["halted"]) == ("stopped", "untrained", "untrained")
+    found = statement(record(**ALL | {"placebo": "not evaluated"}))
+    assert (found["outcome"], found["stopped_by"], found["halted"]) == ("undecided", None, "placebo")

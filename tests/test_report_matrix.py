@@ -76,7 +76,7 @@ def test_where_nothing_says_what_halted_it_every_rung_shows_its_own_verdict(resu
 def test_represented_rows_lead_and_the_rest_stand_by_how_far_they_climbed(results):
     hypotheses, comparisons = matrix(results, None)
     titles = ["ethical_valence", "arrow_of_time_rendered", "physical_scale", "self_reference"]
-    assert (hypotheses["name"], names(hypotheses)) == ("Hypotheses", titles)
+    assert (hypotheses["name"], names(hypotheses)) == ("Open questions", titles)
     assert (comparisons["name"], names(comparisons)) == ("Comparisons", ["ordering"])
     assert comparisons["rows"][0]["marks"] == [] == comparisons["held"]
     assert [number for number, _ in hypotheses["held"]] == [2, 2, 1, 1, 1, 1, 1, 1]
@@ -86,12 +86,12 @@ def test_represented_rows_lead_and_the_rest_stand_by_how_far_they_climbed(result
 def test_the_ground_truth_is_a_group_of_its_own_by_what_is_recorded(results):
     results["hypotheses"][1]["known"] = "<has it not>"
     assert [(group["name"], len(group["rows"])) for group in matrix(results, None)] == [
-        *(("Hypotheses", 3), ("Ground truth", 1), ("Comparisons", 1))
+        *(("Open questions", 3), ("Ground truth", 1), ("Comparisons", 1))
     ]
     assert "<em>klein-mini: &lt;has it not&gt;</em>" in claims_table_html(results)
     for hypothesis in results["hypotheses"]:  # the one that is represented leads, and its group
         hypothesis["known"] = "has it" if hypothesis["id"] == "ethical_valence" else ""
-    assert [group["name"] for group in matrix(results, None)] == ["Ground truth", "Hypotheses", "Comparisons"]
+    assert [group["name"] for group in matrix(results, None)] == ["Ground truth", "Open questions", "Comparisons"]
 
 
 def test_a_row_says_what_it_rests_on_or_what_would_decide_it(results):
