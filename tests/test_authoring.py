@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
 
@@ -24,7 +25,7 @@ from fixtures.stimuli.authoring.written import toml_of
 from fixtures.stimuli.sets import IDENTIFIER, load_stimuli
 
 ROOT = Path(__file__).parents[1]
-NASTY = ['say "so"', "C:\\new\\", "it's", "'''", '"""', "\\", "#", "= [x]", "Würfel", "猫が落ちる", "1,5; 2", "x.png"]
+NASTY = ['say "so"', "C:\\new\\", "it's", "'''", '"""', "\\", "#", "= [x]", "Würfel", "猫が落ちる", "1,5; 2", "a x.png"]
 TEXTS = st.one_of(st.sampled_from(NASTY), st.text(max_size=30)).map(str.strip).filter(lambda text: usable(text))
 
 
@@ -237,3 +238,14 @@ def test_the_probe_file_is_formatted(tmp_path):
 def test_a_text_too_long_for_its_line_is_refused():
     with pytest.raises(ProbeError, match="characters too long for a line of the probe file"):
         probe_source("g", "T", "a" * 90, "b", "prompt_pairs")
+
+
+def test_image_files_are_not_taken_for_captions(tmp_path):
+    with pytest.raises(ProbeError, match=r"column a: is an image file; .*--presentation image_pairs"):
+        draft(rows_of([("imgs/a0.png", "imgs/b0.png"), ("imgs/a1.PNG", "imgs/b1.png")]), tmp_path).check()
+    draft(rows_of([("a drawing of a.png", "one of b.png"), ("c", "d")]), tmp_path).check()
+
+
+def test_two_conditions_have_two_names(tmp_path):
+    with pytest.raises(ProbeError, match=r"a and b: are both 'x'"):
+        replace(draft(rows_of([("1", "2"), ("3", "4")]), tmp_path), a="x", b="x").check()

@@ -1,6 +1,7 @@
 """Twins that stay in memory: the same ones, only where there is room, and gone when the room is needed."""
 
 import pytest
+import torch
 
 from fixtures.models import kept_twins
 from fixtures.models.kept_twins import KeptTwins, free_memory, size_of
@@ -59,6 +60,17 @@ def test_a_transformer_that_comes_by_turns_is_not_kept(made, tiny):
     for _ in range(2):
         kept.get("shuffled", 0, by_turns)
     assert made.calls == 2
+
+
+def test_a_container_may_have_less_than_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_twins, "CONTAINER", tmp_path)
+    whole = free_memory(torch.device("cpu"))
+    for limit, used, expected in (("1000", "400", 600), ("1000", "2000", 0)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text(f"{used}\n")
+        assert free_memory(torch.device("cpu")) == expected
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(torch.device("cpu")) > whole / 2
 
 
 def test_sizes_are_those_of_the_weights(tiny):

@@ -187,3 +187,14 @@ def test_the_page_runs(tiny_store):
     for name in re.findall(r"`found\.(\w+)`", PAGE.read_text(encoding="utf-8")):
         assert getattr(found, name)
     assert {claim["kind"] for claim in found.record["claims"]} == {"effect", "amplification"}
+
+
+@pytest.mark.parametrize("pairs", [None, 5, {"a": "x"}])
+def test_what_is_no_table_of_pairs_is_refused(pairs):
+    with pytest.raises(ProbeError, match="expected pairs"):
+        probe(pairs)
+
+
+def test_results_of_two_calls_keep_a_table_each(tiny_store):
+    one, other = first_look(), first_look(seed=3)
+    assert one.units_file != other.units_file and one.units_file.read_bytes() != other.units_file.read_bytes()
