@@ -19,7 +19,7 @@ from fixtures.claims.probe_file import literal, probe_source
 from fixtures.common.characters import JOINERS, fault, seen
 from fixtures.common.errors import ProbeError
 from fixtures.stimuli.authoring.draft import Draft
-from fixtures.stimuli.authoring.names import ids_of, slug
+from fixtures.stimuli.authoring.names import ids_of, is_picture, slug
 from fixtures.stimuli.authoring.tables import Row, read_table, rows_of
 from fixtures.stimuli.authoring.written import toml_of
 from fixtures.stimuli.sets import IDENTIFIER, load_stimuli
@@ -30,6 +30,8 @@ TEXTS = st.one_of(st.sampled_from(NASTY), st.text(max_size=30)).map(str.strip).f
 
 
 def usable(text):
+    if is_picture(text) and len(text.split()) == 1:  # which is refused as a caption
+        return False
     return not fault(text) and bool(seen(text).strip(JOINERS)) and text not in ("None", "nan", "<NA>", "NaT")
 
 
@@ -120,7 +122,7 @@ HEAD = "a,b,category,template,id\n"
         ("x,y\n1,2\n", "pairs.csv, line 1: has no columns a and b ('x,y')"),
         ("a,b,A\n1,2,3\n", "pairs.csv, line 1: column a stands there twice"),
         ("a,b\n1,2\n3,4,5\n", "pairs.csv, line 3: 3 cells, the header has 2. Put a text that has the delimiter ','"),
-        ("a,b\n1,2\n", "pairs.csv: 1 pairs; expected at least 2"),
+        ("a,b\n1,2\n", "pairs.csv: 1 pair; expected at least 2"),
         ("a,b\n1,2\n\n ,\n3,\n", "pairs.csv, line 5, column b: is empty"),
         ('a,b\n1,2\n"3" x,4\n', "pairs.csv, line 3: not valid CSV"),
         ('a,b\n"1\n1",2\n3,4\n', "pairs.csv, line 2, column a: has U+000A"),
