@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import toy_project
 from lora_factory import save_lora
 from toy_project import PROBE, STIMULI, pairs, results, run, write
 
@@ -38,7 +39,7 @@ def change(project, folder="reports/latest"):
 
 
 def last(project):
-    return max((project.path / "reports").glob("2*"))
+    return toy_project.folder(project)
 
 
 def test_saving_keeps_the_run_and_what_other_noise_gives(saved, tmp_path):

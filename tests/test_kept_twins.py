@@ -49,6 +49,24 @@ def test_room_is_made_by_releasing_them_first(made):
     assert made.calls == 2
 
 
+def test_the_others_go_where_there_is_no_room_for_one_more(made):
+    kept = KeptTwins()
+    kept.get("shuffled", 0, made)
+
+    def full() -> LoadedModel:
+        if kept.twins:
+            raise MemoryError
+        return made()
+
+    kept.get("shuffled", 1, full)
+    assert set(kept.twins) == {("shuffled", 1)}
+    with pytest.raises(ZeroDivisionError):
+        kept.get("shuffled", 2, lambda: 1 / 0)
+    kept.release()
+    with pytest.raises(MemoryError):
+        kept.get("shuffled", 3, lambda: (_ for _ in ()).throw(MemoryError()))
+
+
 def test_a_transformer_that_comes_by_turns_is_not_kept(made, tiny):
     from fixtures.models.turns import Turns
 

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import toy_project
 from diffusers import Flux2Transformer2DModel
 from toy_project import PROBE, STIMULI, pairs, run, write
 
@@ -61,7 +62,7 @@ def order(project, wide, monkeypatch):
 
 
 def results(project):
-    folder = max((project.path / "reports").glob("2*"))
+    folder = toy_project.folder(project)
     return json.loads((folder / "results.json").read_text())
 
 
@@ -70,7 +71,7 @@ def entry(project):
 
 
 def files(project, pattern):
-    return {file.name for file in max((project.path / "reports").glob("2*")).glob(pattern)}
+    return {file.name for file in toy_project.folder(project).glob(pattern)}
 
 
 def test_supported_where_every_larger_axis_is_larger(order):
@@ -84,7 +85,7 @@ def test_supported_where_every_larger_axis_is_larger(order):
     assert found["statement"]["sentence"] == "The claimed order was found."
     assert "axes" not in results(order) or results(order)["axes"] is None
     assert files(order, "*.units.csv.gz") == set() and files(order, "cards/*") == {"order.md"}
-    page = (max((order.path / "reports").glob("2*")) / "report.html").read_text()
+    page = (toy_project.folder(order) / "report.html").read_text()
     assert 'class="pr-line pr-head"' not in page and "The claimed order was found." in page
 
 
