@@ -1,13 +1,17 @@
 """Evaluations that the store keeps: what was put in comes out, and whatever could change it makes it again."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fixtures.claims.hypothesis import compared_hypothesis
 from fixtures.session import remembered
+from fixtures.session.evaluation import asked
 from fixtures.session.remembered import Remembered, code_sha256
+from fixtures.statistics.null_plan import NullPlan
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -100,3 +104,14 @@ def test_the_code_is_hashed_with_its_names(tmp_path, monkeypatch):
     finally:
         monkeypatch.undo()
         code_sha256.cache_clear()
+
+
+def test_activations_that_were_captured_again_are_other_ones():
+    def about(created):
+        stimuli, model = SimpleNamespace(sha256="s"), SimpleNamespace(split=lambda name: None)
+        origin = {"key": "k", "created": created}
+        return asked(
+            compared_hypothesis("one"), SimpleNamespace(origin=origin, stimuli=stimuli, model=model), NullPlan()
+        )
+
+    assert about("2026") == about("2026") != about("2027")

@@ -226,6 +226,15 @@ def test_a_note_stands_above_the_live_line_and_shorter_lines_leave_no_rest(live)
     assert screen(stream) == ["a note", ""]
 
 
+def test_a_phase_that_an_error_ended_is_forgotten(live):
+    terminal, stream = live
+    terminal.progress("capturing something")(1, 10)
+    terminal.doing = "x"
+    terminal.forget()
+    terminal.draw()
+    assert screen(stream) == ["x"]
+
+
 def test_phases_of_several_threads_do_not_mix(live):
     terminal, stream = live
 

@@ -202,6 +202,12 @@ def test_a_placebo_that_is_not_declared_and_twins_that_are_left_out_leave_nothin
     outcome = run(green, "--controls", "placebo,untrained", "--twins", "0")
     outcome.assert_outcomes(passed=2, skipped=2)
     assert outcome.ret == pytest.ExitCode.OK
+    weights = results(green)["model"]["weights_sha256"]
+    record = f'[[model]]\nweights_sha256 = "{weights}"\n[model.controls.toy]\nuntrained = "failed"\n'
+    write(green, "probes/known_verdicts.toml", record)
+    outcome = run(green, "--controls", "untrained", "--twins", "0")
+    outcome.assert_outcomes(passed=2, skipped=1)
+    assert outcome.ret == pytest.ExitCode.OK, "a failure on record of what was not asked"
 
 
 @pytest.mark.parametrize(

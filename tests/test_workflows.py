@@ -286,6 +286,8 @@ def test_arguments_are_words_and_never_shell(runner, tmp_path):
     assert arguments[1:] == expected and offline == "1" and not (tmp_path / "work/pwned").exists()
     ((arguments, _),) = runner("Probes", ARGUMENTS="", PROBES_REPORTS=str(reports))
     assert arguments[1:] == expected[:4]
+    ((arguments, _),) = runner("Probes", ARGUMENTS="--seed 3\n-k a\n", PROBES_REPORTS=str(reports))
+    assert arguments[5:] == ["--seed", "3", "-k", "a"], "those of every line"
 
 
 def test_after_the_minutes_the_run_is_interrupted_and_not_killed(runner, tmp_path):
