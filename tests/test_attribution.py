@@ -15,6 +15,7 @@ from fixtures.activations.presentation import Stimulus
 from fixtures.activations.segments import Captures
 from fixtures.activations.store import Store
 from fixtures.activations.whole_passes import WholePasses
+from fixtures.common.errors import ProbeError
 from fixtures.models.loading import load_model
 from fixtures.models.twins import KINDS, untrained_twin
 
@@ -84,6 +85,12 @@ def test_checkpointed_blocks_are_computed_twice_and_give_the_same(tiny, monkeypa
     for number, gradient in plain.items():
         assert gradient.any() and torch.equal(found[number], gradient)
         assert gradient.shape[1] == tiny.sites[number].channels
+
+
+def test_a_gradient_that_is_not_finite_is_refused(tiny, monkeypatch):
+    monkeypatch.setattr(module, "gradients_of", lambda *given: dict.fromkeys(range(6), torch.tensor(np.inf)))
+    with passes_of(tiny, shown()) as passes, pytest.raises(ProbeError, match="s0: its gradient is not finite"):
+        attribution(passes, 1, 1)
 
 
 @pytest.mark.parametrize("kind", [None, *KINDS])

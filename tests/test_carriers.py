@@ -111,6 +111,11 @@ def test_agreement_is_of_the_units_that_were_patched(tiny, differences, wrong):
     assert [agreement["rho"], *agreement["interval"]] == pytest.approx([expected] * 3)
 
 
+def test_no_pair_gives_to_itself(tiny, differences):
+    with pytest.raises(ValueError, match=r"expected none to be both, got \[3\]"):
+        carriers_record(Linear(3), [1, 2, 3], [3, 4], tiny.groups, differences, 25, NullPlan(), "toy")
+
+
 def test_the_table_has_every_unit_as_it_is(tiny, differences, tmp_path):
     causal, record, data = made(tiny, differences)
     (tmp_path / "units.csv.gz").write_bytes(data)
