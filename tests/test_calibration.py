@@ -300,6 +300,9 @@ def test_calibration_row(name, calibration):
         ("Template: one wording cannot carry over", 0.95, False, 40),
         ("Template: interval of the amplification covers 1", 0.93, False, 1400),
         ("Brightness: stopped by confounds", 0.95, False, 18),
+        ("Planted carriers: AUROC of R", 0.95, False, 6),
+        ("Planted carriers: used", 1.0, False, 3),
+        ("Planted markers: used", 0.0, True, 3),
     ],
 )
 def test_bounds_are_those_that_were_promised(name, bound, at_most, n, calibration):
