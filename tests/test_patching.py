@@ -82,13 +82,15 @@ def test_all_units_of_another_pair_bring_its_own_contrast(tiny, opened, stimuli)
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
 def test_a_dose_is_what_a_patch_written_by_hand_gives(tiny, opened, stimuli, strength):
-    """Half a dose lies in the middle between what the donor's B and A had; none at all moves nothing."""
+    """A side of half a dose lies in the middle between the donor's mean and its own pass; none at all moves nothing."""
     passes, (units, *_) = opened(stimuli), sets(tiny)
     found = patch(passes, tiny.groups, Doses(units[None], np.array([strength])), INTO)
     _, kept = passes.keeping([0, 1])
     channels = channels_of(units, tiny.groups, tiny.sites)
 
-    def side(recipient, part):
+    def side(recipient, sign):
+        part = (1 + sign * strength) / 2
+
         def hook(number, site):
             first = 0 if site.stream == "image" else tiny.protocol.text_length
 
@@ -112,7 +114,7 @@ def test_a_dose_is_what_a_patch_written_by_hand_gives(tiny, opened, stimuli, str
     d = (passes([2]) - passes([3]))[0].double()
     for place, into in enumerate(INTO):
         recipient = {"a": 2, "b": 3}[into]
-        differing = side(recipient, strength) - side(recipient, 0.0)
+        differing = side(recipient, 1) - side(recipient, -1)
         scale = float(d.square().sum())
         assert found.along[0, 0, place] == pytest.approx(float((differing * d).sum()), rel=1e-3, abs=1e-6 * scale)
         assert found.size[0, 0, place] == pytest.approx(float(differing.square().sum()), rel=1e-3, abs=1e-9 * scale)
@@ -151,7 +153,7 @@ def test_one_direction_is_what_it_is_among_both(tiny, opened, photos):
 
 def test_exchanging_the_donors_labels_changes_the_sign_and_nothing_else(tiny, opened, stimuli):
     """This makes sign flips of donors an exact null."""
-    doses = Doses.whole(sets(tiny, 4))
+    doses = Doses(sets(tiny, 4), np.array([1.0, 0.75, 0.25, 1.0]))
     found = patch(opened(stimuli), tiny.groups, doses, INTO)
     a, b, *own = stimuli
     swapped = patch(opened([b, a, *own]), tiny.groups, doses, INTO)
