@@ -10,6 +10,7 @@ from fixtures.activations.interventions import channels_of
 from fixtures.activations.patching import INTO, Doses, Moved, patch, written
 from fixtures.activations.presentation import Stimulus
 from fixtures.activations.whole_passes import WholePasses
+from fixtures.models.loading import load_model
 
 DONOR = ("A glass on a table.", "Two men and a dog in the street")
 RECIPIENT = ("a cat sits on the mat", "seven unrelated long words about machinery")
@@ -186,6 +187,16 @@ def test_what_units_write_is_their_part_of_the_output_projection(tiny, opened, s
             a, b = kept[number][..., unit.start : unit.stop]
             expected.append(float(((a - b) @ weight.T).norm()))
         np.testing.assert_allclose(found[pair], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_components_that_take_turns_give_the_same(tiny, opened, photos):
+    """What is kept of a pass then lies in the host's memory."""
+    doses, stimuli = Doses(sets(tiny), np.array([1.0, 0.5, 1.0])), prompts_beside_images(photos)
+    expected, wrote = patch(opened(stimuli), tiny.groups, doses, INTO), written(opened(stimuli), 2)
+    turning = load_model(tiny.source, "cpu", "float32", turns=True)
+    with WholePasses(turning, tiny.sites, stimuli, tiny.protocol) as passes:
+        assert_close(patch(passes, tiny.groups, doses, INTO), expected)
+        np.testing.assert_allclose(written(passes, 2), wrote, rtol=1e-4, atol=1e-6)
 
 
 def test_no_change_is_left_behind(tiny, opened, photos):
