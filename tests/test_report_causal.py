@@ -172,3 +172,5 @@ def test_limits_follow_what_was_changed(made):
     markdown = summary_markdown(made)
     assert all(f"- {limit}\n" in markdown for limit in limits(made["hypotheses"])) and "self-repair" in markdown
     assert f"- {CORRELATIONAL}\n" not in markdown
+    text = control(changed, "dose")["evidence"]["reading"]["text"]
+    assert markdown.count(f"  - {text}\n") == 1
