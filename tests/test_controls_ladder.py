@@ -49,7 +49,7 @@ def test_all_rungs_represent_and_use():
     found = statement(record(**ALL))
     assert found["represents"] and found["uses"] and found["shown"] == list(WORDS)
     assert found["sentence"].startswith("Represents and uses, in the sense of this suite: exceeds chance, ")
-    assert found["brief"] == "every required rung holds, 9 to 12 too"
+    assert found["brief"] == "required rungs and 9 to 12 hold"
     assert found["outcome"] == "represents" and found["stopped_by"] is None
 
 

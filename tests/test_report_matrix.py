@@ -90,7 +90,7 @@ def test_used_rows_lead_and_are_counted_within_the_represented(results):
     assert group["outcomes"][:2] == [(1, "represented, used"), (1, "represented")]
     page = claims_table_html(results)
     assert '<b>2</b> represented <span class="pr-of">(1 used)</span>' in page
-    assert "represented, used</b> every required rung holds, 9 to 12 too" in page
+    assert "represented, used</b> required rungs and 9 to 12 hold" in page
 
 
 def test_the_head_tells_what_responds_from_what_is_used(results):
@@ -135,7 +135,7 @@ def test_the_ground_truth_is_a_group_of_its_own_by_what_is_recorded(results):
 
 def test_a_row_says_what_it_rests_on_or_what_would_decide_it(results):
     rows = {row["h"]["id"]: row for group in matrix(results, None) for row in group["rows"]}
-    assert rows["ethical_valence"]["brief"] == "every required rung holds, 9 to 12 too"
+    assert rows["ethical_valence"]["brief"] == "required rungs and 9 to 12 hold"
     assert rows["arrow_of_time_rendered"]["brief"] == "by rung 3, placebo"
     assert "is excluded" in rows["physical_scale"]["brief"] and "(" not in rows["physical_scale"]["brief"]
     assert rows["self_reference"]["brief"] == results["hypotheses"][3]["reason"]
