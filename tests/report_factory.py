@@ -9,13 +9,14 @@ import copy
 import csv
 import gzip
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from fixtures.claims.claims import Amplification, Effect
-from fixtures.claims.ladder import LADDER
+from fixtures.claims.ladder import CAUSAL, CONTROLS
 from fixtures.claims.statement import statement
 from fixtures.models.source import ALIASES
 from fixtures.models.units import Site, channel_groups
@@ -37,6 +38,7 @@ KLEIN = tuple(
     ]
 )
 THREE = "three of each are needed"
+UNCHANGED = "rung 3 does not hold; `--controls causal` changes units all the same"
 NOT_CLIMBED = "rung 1 does not hold; `--controls all` evaluates the others all the same"
 
 
@@ -67,8 +69,9 @@ def wording_check() -> dict:
 
 def make_results(folder: Path, side: int = 64, ordering: bool = False) -> dict:
     """Write a run folder with pictures of ``side`` pixels, and return its results: image pairs (claims supported, one
-    control failed and one not evaluated), prompts beside an image (refuted, inconclusive and supported claims), prompts
-    (everything supported and passed), one that was not evaluated, and ``ordering`` says whether one that compares."""
+    control failed, one not evaluated, and the causal ones not climbed), prompts beside an image (refuted, inconclusive
+    and supported claims), prompts (everything supported and passed), one that was not evaluated, and ``ordering`` says
+    whether one that compares."""
     results = stored_run()
     hypotheses = results["hypotheses"]
     if not ordering:
@@ -80,6 +83,7 @@ def make_results(folder: Path, side: int = 64, ordering: bool = False) -> dict:
     hypotheses[PROMPTS] = supported_too(hypotheses[PROMPTS], supported)
     decide(_control(supported, "placebo"), "failed", p=0.62, recorded="failed")
     _control(supported, "placebo")["evidence"]["sets"][0]["beaten"] = False
+    leave(supported, CAUSAL, UNCHANGED)
     decide(_control(supported, "untrained"), "not evaluated", number="", p=None, reason=THREE)
     _control(supported, "untrained")["evidence"]["amplification"] = None
     refuted = hypotheses[REFERENCE]
@@ -132,18 +136,24 @@ def claim_effects(entry: dict) -> list[dict]:
 
 def leave_ladder(entry: dict) -> None:
     """No control of a hypothesis was climbed."""
-    entry["controls"] = [
+    entry["controls"] = []
+    leave(entry, CONTROLS, NOT_CLIMBED)
+
+
+def leave(entry: dict, controls: Collection[str], reason: str) -> None:
+    """These controls of a hypothesis, the last ones, were not climbed."""
+    entry["controls"] = [control for control in entry["controls"] if control["id"] not in controls] + [
         {
-            "id": step.id,
-            "test": f"probes/test_{entry['id']}.py::test_control[{step.id}]",
+            "id": name,
+            "test": f"probes/test_{entry['id']}.py::test_control[{name}]",
             "verdict": "not climbed",
             "number": "",
-            "reason": NOT_CLIMBED,
+            "reason": reason,
             "p": None,
             "evidence": {},
             "recorded": None,
         }
-        for step in LADDER[1:]
+        for name in controls
     ]
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from fixtures.claims import controls
 from fixtures.claims.controls.rungs import needs
-from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS, rung
+from fixtures.claims.ladder import CAUSAL, CONTROLS, LADDER, OBSERVED, rung
+from fixtures.claims.limits import CORRELATIONAL, OF_CHANGED_UNITS, OF_EVERY_RUN, PARTLY_CORRELATIONAL
 from fixtures.claims.statement import null_verdict, statement
 
 OUTCOMES = ("passed", "failed", "not evaluated")
@@ -26,11 +27,13 @@ def record(claims=("supported",), p_holm=0.001, split_half="supported", **contro
 ALL = dict.fromkeys(CONTROLS, "passed")
 
 
-def test_the_ladder_has_eight_rungs_in_order():
-    assert [step.number for step in LADDER] == list(range(1, 9)) and LADDER[0].id == "null"
-    assert rung("placebo").number == 3 and len(set(CONTROLS)) == 7
+def test_the_ladder_has_twelve_rungs_in_order():
+    assert [step.number for step in LADDER] == list(range(1, 13)) and LADDER[0].id == "null"
+    assert rung("placebo").number == 3 and len(set(CONTROLS)) == 11 and CONTROLS == (*OBSERVED, *CAUSAL)
+    assert CAUSAL == ("sufficient", "necessary", "specific", "dose")
+    assert all(step.of_represents + step.is_causal + step.is_beside == 1 for step in LADDER)
     assert all(step.word and step.question.endswith("?") and step.passing and step.failing for step in LADDER)
-    assert all(limit.endswith(".") for limit in LIMITS)
+    assert all(limit.endswith(".") for limit in (CORRELATIONAL, PARTLY_CORRELATIONAL, *OF_EVERY_RUN, *OF_CHANGED_UNITS))
 
 
 def test_every_rung_but_the_null_has_a_module_that_decides_it_and_says_what_it_needs():
@@ -38,23 +41,36 @@ def test_every_rung_but_the_null_has_a_module_that_decides_it_and_says_what_it_n
     modules = {file.stem for file in Path(controls.__file__).parent.glob("*.py") if "NEEDS" in file.read_text()}
     assert modules - {"rungs"} == {step.module for step in LADDER[1:]}
     assert needs(["familywise", "held_out"]) == set() and needs(["placebo", "input"]) == {"placebo", "inputs", "twins"}
-    assert needs(CONTROLS) == {"placebo", "inputs", "twins", "other noise", "image confounds"}
+    assert needs(OBSERVED) == {"placebo", "inputs", "twins", "other noise", "image confounds"}
+    assert needs(CAUSAL) == {"patching", "patching of twins"}
 
 
-def test_all_eight_rungs_represent():
+def test_all_rungs_represent_and_use():
     found = statement(record(**ALL))
-    assert found["represents"] and found["sentence"].startswith("Represents") and found["shown"] == list(WORDS)
+    assert found["represents"] and found["uses"] and found["shown"] == list(WORDS)
+    assert found["sentence"].startswith("Represents and uses, in the sense of this suite: exceeds chance, ")
+    assert found["brief"] == "required rungs and 9 to 12 hold"
     assert found["outcome"] == "represents" and found["stopped_by"] is None
 
 
 @pytest.mark.parametrize("step", LADDER[1:], ids=lambda step: step.id)
 def test_a_rung_stops_a_hypothesis_where_it_is_required_and_is_named(step):
     found = statement(record(**ALL | {step.id: "failed"}))
-    assert found["represents"] == (step.required == "never") and step.word in found["failed"]
-    assert found["stopped_by"] == (None if step.required == "never" else step.id)
-    assert (f"Stopped by rung {step.number}" in found["sentence"]) == (step.required != "never")
+    assert found["represents"] != step.of_represents and step.word in found["failed"]
+    assert found["stopped_by"] == (step.id if step.of_represents else None)
+    assert (f"Stopped by rung {step.number}" in found["sentence"]) == step.of_represents
+    assert found["uses"] == step.is_beside == ("and uses" in found["sentence"])
+    unused = f"use not shown: rung {step.number}, {step.title.lower()}"
+    assert (unused in found["brief"]) == step.is_causal
     left_open = statement(record(**ALL | {step.id: "not evaluated"}))
-    assert left_open["represents"] == (step.required == "never")
+    assert left_open["represents"] != step.of_represents and left_open["uses"] == step.is_beside
+
+
+@pytest.mark.parametrize("verdict", ["not evaluated", "not climbed"])
+def test_what_was_not_asked_of_use_is_not_failed(verdict):
+    found = statement(record(**ALL | dict.fromkeys(CAUSAL, verdict)))
+    assert found["represents"] and not found["uses"] and found["brief"] == "every required rung holds"
+    assert ("Not evaluated: sufficient" in found["sentence"]) == (verdict == "not evaluated")
 
 
 def test_a_set_that_declares_no_placebo_can_be_represented_and_the_gap_is_said():
@@ -174,8 +190,10 @@ def test_every_word_has_one_standing_and_no_failure_represents(controls, null):
     assert set(found["shown"]) | failed_or_open <= set(WORDS) and not set(found["shown"]) & failed_or_open
     if null == "supported":
         assert set(found["shown"]) | failed_or_open == set(WORDS)
-    required = [step.id for step in LADDER[1:] if step.required != "never"]
+    required = [step.id for step in LADDER[1:] if step.of_represents]
     assert found["represents"] == (null == "supported" and all(controls.get(name) == "passed" for name in required))
+    used = all(controls.get(name) == "passed" for name in CAUSAL)
+    assert found["uses"] == (found["represents"] and used) == ("and uses" in found["sentence"])
     assert ("epresents" in found["sentence"]) == found["represents"]
     for word in found["shown"]:
         assert all(controls.get(step.id) == "passed" for step in LADDER[1:] if step.word == word)

@@ -106,7 +106,7 @@ def test_the_inputs_of_the_workflow_are_described():
 @pytest.mark.parametrize("page", ["README.md", "docs/reading_a_report.md"])
 def test_the_ladder_is_the_one_that_is_climbed(page):
     rows = table((ROOT / page).read_text(), "Rung", "Question")
-    stars = {"never": "", "always": " *", "where declared": " *"}
+    stars = {"never": "", "always": " *", "where declared": " *", "uses": " ^"}
     assert [row[0] for row in rows] == [f"{step.number} {step.title}{stars[step.required]}" for step in LADDER]
     assert [row[2] for row in rows if len(row) > 2] in ([], [step.word for step in LADDER])
 

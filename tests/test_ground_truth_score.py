@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fixtures.activations.activations import Activations
-from fixtures.claims.ladder import LADDER
+from fixtures.claims.ladder import LADDER, OBSERVED
 from fixtures.common.files import file_sha256, load_json
 from fixtures.common.forms import check_form
 from fixtures.klein_mini.truth.record import labels, read_behaviour
@@ -73,7 +73,7 @@ def test_sets_are_measured_and_asked(cache, tmp_path):
     score = score_sets([model], behaviour, FOLDER, ["pose", "opening"])
     check_form(ScoreRecord, json.loads(json.dumps(score)), "score", "")
     pose, opening = score["sets"]
-    assert (pose["set"], pose["label"]) == ("pose", "has it") and list(pose["rungs"]) == [step.id for step in LADDER]
+    assert (pose["set"], pose["label"]) == ("pose", "has it") and [*pose["rungs"]] == ["null", *OBSERVED]
     assert pose["outcome"] != "represents" and not pose["twin"]["amplification"]["says"]
     assert pose["rungs"]["untrained"] == "failed" and pose["rungs"]["placebo"] == "not evaluated"
     assert opening["figures"]["across_wordings"]["says"] is None and opening["rungs"]["held_out"] == "not evaluated"

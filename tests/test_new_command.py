@@ -11,6 +11,7 @@ from toy_project import run
 
 import fixtures.claims.new_hypothesis as new_hypothesis
 from fixtures import __main__ as commands
+from fixtures.claims.ladder import CONTROLS
 from fixtures.session.new_command import ADVISED
 from fixtures.stimuli.sets import load_stimuli
 
@@ -167,7 +168,7 @@ def test_the_written_probe_is_collected_and_decides_its_hypothesis(project, monk
     assert found["id"] == "gravity" and found["n_pairs"] == 10 and found["contrast"] == "falling minus resting"
     verdicts = {claim["id"]: claim["verdict"] for claim in found["claims"]}
     assert verdicts == {"effect": "supported", "amplification": "not evaluated"}
-    assert len(found["controls"]) == 7 and found["stimuli"]["file"] == "gravity.toml"
+    assert len(found["controls"]) == len(CONTROLS) and found["stimuli"]["file"] == "gravity.toml"
 
 
 def test_the_page_shows_a_command_that_runs_and_a_table_that_it_takes(root, capsys):

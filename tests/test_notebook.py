@@ -12,7 +12,7 @@ from toy_project import write
 
 from fixtures import probe
 from fixtures.claims import Effect, Exceedance, Ordering
-from fixtures.claims.ladder import LADDER
+from fixtures.claims.ladder import CONTROLS, LADDER
 from fixtures.claims.probe_file import probe_source
 from fixtures.common.errors import ProbeError
 from fixtures.report.notebook import notebook_html, notebook_text
@@ -62,7 +62,7 @@ def test_evidence_claims_ladder_and_words_are_those_of_a_pytest_run(project, tin
     results = toy_project.results(project)
     found = probe(PAIRS, "klein-tiny", a="cats", b="machines", id="pets", title="Pets", quiet=True, refresh=True)
     (theirs,), ours = results["hypotheses"], json.loads(json.dumps(found.record))
-    assert len(ours["controls"]) == len(theirs["controls"]) == 7 and ours["effect"]["p"] < 1
+    assert len(ours["controls"]) == len(theirs["controls"]) == len(CONTROLS) and ours["effect"]["p"] < 1
     assert comparable(ours) == comparable(theirs)
     assert found.results["multiple_testing"] == results["multiple_testing"]
     assert found.units_file.read_bytes() == (project.path / "reports/latest/pets.units.csv.gz").read_bytes()
@@ -78,7 +78,7 @@ def test_the_result_has_the_form_of_results_json_and_shows_every_rung(tiny_store
         assert words in text
         assert words.replace("'", "&#39;").replace(">", "&gt;") in html
     assert "no evidence" in text or found.results["model"]["label"] in text
-    assert all(line == line.rstrip() for line in text.splitlines()) and html.count("<tr>") == 11
+    assert all(line == line.rstrip() for line in text.splitlines()) and html.count("<tr>") == 3 + len(LADDER)
 
 
 def test_foreign_text_is_escaped(tiny_store):

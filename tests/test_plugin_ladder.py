@@ -3,7 +3,7 @@
 import pytest
 from toy_project import CONTROL, PROBE, claims, controls, folder, pairs, results, run, write
 
-from fixtures.claims.ladder import CONTROLS
+from fixtures.claims.ladder import CAUSAL, CONTROLS, OBSERVED
 from fixtures.common.errors import ProbeError
 
 pytest_plugins = "pytester"
@@ -80,7 +80,10 @@ def test_a_ladder_whose_rung_1_holds_is_climbed(ladder):
     write(ladder, "probes/test_toy.py", HOLDS + CONTROL)
     run(ladder, "--twins", "0")
     found = controls(ladder)
-    assert list(found) == list(CONTROLS) and "not climbed" not in {control["verdict"] for control in found.values()}
+    assert list(found) == list(CONTROLS) and "not climbed" not in {found[name]["verdict"] for name in OBSERVED}
+    assert {(found[name]["verdict"], found[name]["reason"]) for name in CAUSAL} == {
+        ("not climbed", "rung 3 does not hold; `--controls causal` changes units all the same")
+    }
     assert found["replication"]["verdict"] in ("passed", "failed")
 
 
@@ -92,7 +95,9 @@ def test_effects_alone_make_a_probe(ladder, tmp_path, monkeypatch):
     assert figures["test_effect"][0] == "supported" and figures["test_effect"][1] > 100 * 2**-8
     assert figures["test_amplification"][0] in ("supported", "refuted") and figures["test_amplification"][1] > 0
     assert list(evaluated) == list(CONTROLS)
-    assert {name for name, (verdict, _) in evaluated.items() if verdict not in ("passed", "failed")} == {"held_out"}
+    assert {name for name, (verdict, _) in evaluated.items() if verdict not in ("passed", "failed")} == {
+        *("held_out", *CAUSAL)
+    }
     (hypothesis,) = results(ladder)["hypotheses"]
     assert [claim["kind"] for claim in hypothesis["claims"]] == ["effect", "amplification"]
     assert [claim["p_holm"] for claim in hypothesis["claims"]] == [figures["test_effect"][2], None]

@@ -10,7 +10,8 @@ from hostile import PAYLOADS, attacked
 from huggingface_hub import ModelCard
 from report_factory import klein, make_results
 
-from fixtures.claims.ladder import LADDER, LIMITS
+from fixtures.claims.ladder import LADDER
+from fixtures.claims.limits import CORRELATIONAL, OF_CHANGED_UNITS, OF_EVERY_RUN
 from fixtures.report.cards.card import card
 from fixtures.report.cards.card_results import TOP_BLOCKS
 from fixtures.report.cards.command import command
@@ -90,7 +91,15 @@ def test_limitations_are_what_was_not_shown_and_the_fixed_limits(results):
             claim |= {"verdict": "supported", "p_holm": 0.01}
     some, none = (section(card(found, found["hypotheses"][number]), "Limitations") for number in (0, 2))
     assert "Not shown: **selective**, failed" in some and "Not shown: **learned**, not evaluated" in some
-    assert "Not shown" not in none and all(limit in some and limit in none for limit in LIMITS)
+    assert "Not shown" not in none and all(limit in some and limit in none for limit in OF_EVERY_RUN)
+    assert CORRELATIONAL in some and CORRELATIONAL not in none
+    assert all(limit in none and limit not in some for limit in OF_CHANGED_UNITS)
+
+
+def test_which_units_carry_it_is_said_where_units_were_changed(results):
+    carried, unchanged = (section(card(results, results["hypotheses"][number]), "Controls") for number in (2, 0))
+    text = results["hypotheses"][2]["controls"][-1]["evidence"]["reading"]["text"]
+    assert f"Where it is carried, by rung 12: {text}" in carried and "Where it is carried" not in unchanged
 
 
 def test_refuted_and_not_evaluated_claims_are_said_plainly(results):

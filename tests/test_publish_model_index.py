@@ -59,6 +59,16 @@ def test_the_ladder_travels_with_the_counts(results):
     assert [result.metric_value > 3 for result in rungs] == [True, False, True, False]
 
 
+def test_what_patching_recovered_travels_where_units_were_changed(results):
+    found = {(result.dataset_config, result.metric_type): result for result in eval_results(results)}
+    for name in ("sufficient", "necessary"):
+        control = next(entry for entry in results["hypotheses"][2]["controls"] if entry["id"] == name)
+        result, own = found["ethical_valence", f"{name}_share"], control["evidence"]["own"]
+        assert result.metric_value == own["share"] and result.metric_name.endswith(f"{name}: passed")
+        assert result.metric_args["p"] == own["p"] and result.metric_args["units"] == 40
+    assert [key[0] for key in found if key[1].endswith("t_share")] == ["ethical_valence"]
+
+
 def test_a_refutation_and_a_gap_are_said_in_the_name_and_the_value(results):
     found = {(result.dataset_config, result.metric_type): result for result in eval_results(results)}
     assert found["physical_scale", "count_t3"].metric_name == "Units with |t| > 3: refuted"
@@ -109,7 +119,7 @@ def test_klein_itself_is_evidence_and_still_self_reported(results):
 def test_foreign_text_stays_a_value(results, payload):
     text = model_index(attacked(results, payload))
     text.encode()
-    assert len(read_back(text)[1]) == len(eval_results(results))
+    assert len(read_back(text)[1]) == len(eval_results(results)) - 2  # of rungs by a name that is not known
     assert yaml.safe_load(text).keys() == {"model-index"}
     assert text.splitlines()[0].startswith("# Not evidence about FLUX.2 Klein: ")
 

@@ -5,14 +5,15 @@ import re
 from html import unescape
 
 import pytest
-from report_factory import NOT_CLIMBED, evidence_html, leave_ladder, make_results, state
+from report_factory import NOT_CLIMBED, UNCHANGED, evidence_html, leave_ladder, make_results, state
 
-from fixtures.claims.ladder import CONTROLS, LADDER, LIMITS
+from fixtures.claims.ladder import CONTROLS, LADDER
+from fixtures.claims.limits import limits
 from fixtures.claims.statement import statement
 from fixtures.report.calibration import calibration_view, power_figure
 from fixtures.report.claim.measured import SIZE_LIMIT
 from fixtures.report.control.evidence import control_html
-from fixtures.report.control.ladder import cells, gaps, not_climbed
+from fixtures.report.control.ladder import cells, gaps, not_climbed, sentence
 from fixtures.report.control.outcome import outcome, outcome_tally
 from fixtures.report.control.tables import facts, sections
 from fixtures.report.overview import claims_table_html
@@ -36,6 +37,10 @@ def made(folder):
 @pytest.fixture
 def results(made):
     return copy.deepcopy(made)
+
+
+def limits_of(results):
+    return limits(results["hypotheses"])
 
 
 def controls_of(results):
@@ -67,14 +72,13 @@ def established(text):
     for fixed in (
         WORD_RULE,
         NULL_SHOWS,
-        *LIMITS,
         *(words for rung in LADDER for words in (rung.passing, rung.failing)),
     ):
         text = text.replace(fixed, "")
     return len(re.findall("represents", text, re.IGNORECASE))
 
 
-OUTCOMES = ["stopped by rung 3", "absent", "represented", "undecided"]
+OUTCOMES = ["stopped by rung 3", "absent", "represented, used", "undecided"]
 
 
 def matrix_row(results, title):
@@ -94,16 +98,17 @@ def test_every_hypothesis_shows_its_outcome_in_the_matrix(results):
         for entry in results["hypotheses"]
     ]
     styles = ["stopped", "absent", "represented", "undecided"]
-    for entry, row, words, style in zip(results["hypotheses"], rows, OUTCOMES, styles, strict=True):
+    said = ["stopped", "absent", "represented, used", "undecided"]
+    for entry, row, words, style, name in zip(results["hypotheses"], rows, OUTCOMES, styles, said, strict=True):
         symbol = {"stopped": "✗", "absent": "∅", "represented": "✓", "undecided": "?"}[style]
         badge = f'<span class="pr-badge pr-{style}"><span class="pr-symbol" aria-hidden="true">{symbol}</span>{words}<'
         assert badge in row and entry["statement"]["sentence"] in unescape(row)
         assert row.index(entry["title"]) < row.index("pr-statement") < row.index(badge)
-        assert f"{symbol}</span>{style}</b>" in row[: row.index("</summary>")]
+        assert f"{symbol}</span>{name}</b>" in row[: row.index("</summary>")]
         assert matrix_row(results, entry["title"])[1] == f"**{symbol} {words}**"
 
 
-@pytest.mark.parametrize("step", [step for step in LADDER[1:] if step.required != "never"], ids=lambda step: step.id)
+@pytest.mark.parametrize("step", [step for step in LADDER[1:] if step.of_represents], ids=lambda step: step.id)
 def test_the_rung_that_stops_a_hypothesis_is_named(results, step):
     entry, control = named(results, step.id)
     control["verdict"] = "failed"
@@ -116,14 +121,15 @@ def test_the_rung_that_stops_a_hypothesis_is_named(results, step):
 
 
 def test_outcomes_are_counted_at_the_head_of_every_view(results):
-    counted = "Hypotheses: 1 represented, 1 stopped, 1 absent, 1 undecided"
+    counted = "Hypotheses: 1 represented (1 used), 1 stopped, 1 absent, 1 undecided"
     claims = "Claims: 6 supported, 2 refuted, 1 inconclusive, 1 not evaluated"
     assert summary_markdown(results).startswith(f"# {counted}. {claims}\n")
     assert terminal_lines(results)[0] == f"{counted}. {claims}"
     page = claims_table_html(results)
     first = re.search(r'<p class="pr-tally">(.*?)</p>', page)[1]
     second = re.search(r'<span class="pr-tally"><h3>Claims</h3>(.*?)</summary>', page)[1]
-    assert re.findall(r"<b>(\d+)</b> ([a-z ]+)", first) == [
+    assert '<b>1</b> represented <span class="pr-of">(1 used)</span>' in first
+    assert re.findall(r"<b>(\d+)</b> ([a-z]+)", first) == [
         *(("1", "represented"), ("1", "stopped"), ("1", "absent"), ("1", "undecided"))
     ]
     assert re.findall(r"<b>(\d+)</b>", second) == ["6", "2", "1", "1"]
@@ -136,7 +142,12 @@ def test_outcomes_are_read_and_never_decided_again(results):
     entry = results["hypotheses"][2]
     for control in entry["controls"]:
         control["verdict"] = "failed"
-    assert outcome(entry).verdict == "represented"
+    assert outcome(entry).verdict == "represented, used"
+    for beyond in (False, None, "true", 1):
+        entry["statement"]["uses"] = beyond
+        assert outcome(entry).verdict == "represented" and "(1 used)" not in summary_markdown(results)
+        assert "uses" not in sentence(entry)
+    entry["statement"]["uses"] = True
     for beyond in (False, None, "true", 1):
         entry["statement"]["represents"] = beyond
         assert outcome(entry) is None and matrix_row(results, entry["title"])[1] == DASH
@@ -164,34 +175,34 @@ def test_what_was_not_climbed_takes_one_line_of_the_terminal_and_is_quiet_in_the
     leave_ladder(results["hypotheses"][1])
     state(results)
     lines = [line for line in terminal_lines(results) if "physical_scale/" in line]
-    assert lines[-1] == f"NOT CLIMBED   physical_scale/rungs 2 to 8: {NOT_CLIMBED}"
+    assert lines[-1] == f"NOT CLIMBED   physical_scale/rungs 2 to 12: {NOT_CLIMBED}"
     assert len(lines) == len(results["hypotheses"][1]["claims"]) + 1
     html = claims_table_html(results)
     cells_ = re.findall(r'<td class="pr-cell pr-cell-not-climbed">(.*?)</td>', html, re.DOTALL)
-    assert len(cells_) == 7 and all('aria-hidden="true">·</span><b>not climbed</b>' in cell for cell in cells_)
+    assert len(cells_) == 7 + 4 + 4 and all('aria-hidden="true">·</span><b>not climbed</b>' in cell for cell in cells_)
     assert ".pr-cell-not-climbed" in stylesheet()
-    assert matrix_row(results, "Physical scale")[3:] == ["· not climbed"] * 7
+    assert matrix_row(results, "Physical scale")[3:] == ["· not climbed"] * 11
     entry = results["hypotheses"][3]
     leave_ladder(entry)  # the same reason is not said twice
-    assert terminal_lines(results)[-2] == f"NOT CLIMBED   self_reference/rungs 2 to 8: {NOT_CLIMBED}"
+    assert terminal_lines(results)[-2] == f"NOT CLIMBED   self_reference/rungs 2 to 12: {NOT_CLIMBED}"
     entry["claims"][0]["reason"] = NOT_CLIMBED
-    assert terminal_lines(results)[-2] == "NOT CLIMBED   self_reference/rungs 2 to 8: same reason"
+    assert terminal_lines(results)[-2] == "NOT CLIMBED   self_reference/rungs 2 to 12: same reason"
 
 
 def test_rungs_that_were_not_climbed_are_named_as_ranges(results):
     entry = results["hypotheses"][1]
     leave_ladder(entry)
-    assert not_climbed(entry) == [("rungs 2 to 8", NOT_CLIMBED)]
+    assert not_climbed(entry) == [("rungs 2 to 12", NOT_CLIMBED)]
     for name, verdict in (("familywise", "passed"), ("input", "failed"), ("held_out", "not evaluated")):
         next(control for control in entry["controls"] if control["id"] == name)["verdict"] = verdict
-    assert not_climbed(entry) == [("rungs 3 to 4, 6 to 7", NOT_CLIMBED)]
+    assert not_climbed(entry) == [("rungs 3 to 4, 6 to 7, 9 to 12", NOT_CLIMBED)]
     entry["controls"][1]["reason"] = "another"
-    assert not_climbed(entry) == [("rung 3", "another"), ("rungs 4, 6 to 7", NOT_CLIMBED)]
+    assert not_climbed(entry) == [("rung 3", "another"), ("rungs 4, 6 to 7, 9 to 12", NOT_CLIMBED)]
     entry["controls"][1]["id"] = "of tomorrow"
     assert not_climbed(entry)[0] == ("of tomorrow", "another")
     assert not_climbed({}) == not_climbed(results["hypotheses"][2]) == []
     terminal = "\n".join(terminal_lines(results))
-    assert "FAILED        physical_scale/input" in terminal and "physical_scale/rungs 4, 6 to 7: " in terminal
+    assert "FAILED        physical_scale/input" in terminal and "physical_scale/rungs 4, 6 to 7, 9 to 12: " in terminal
 
 
 def test_the_evidence_of_what_was_not_climbed_is_short(results, folder):
@@ -231,20 +242,20 @@ def test_the_matrix_leaves_rung_1_open_where_a_claim_was_not_selected(results):
 
 def test_the_matrix_has_a_cell_for_every_hypothesis_and_rung(results):
     verdicts = [[cell.verdict for cell in cells(entry)] for entry in results["hypotheses"]]
-    assert verdicts[0] == ["passed", "passed", "failed", "not evaluated", *["passed"] * 4]
-    assert verdicts[1] == ["failed", "failed", "passed", "passed", "passed", "not evaluated", "not run", "not run"]
-    assert verdicts[2] == ["passed"] * 8
-    assert verdicts[3] == ["not evaluated", "not run", "not evaluated", *["not run"] * 5]
+    assert verdicts[0] == ["passed", "passed", "failed", "not evaluated", *["passed"] * 4, *["not climbed"] * 4]
+    assert verdicts[1] == ["failed", "failed", *["passed"] * 3, "not evaluated", *["not run"] * 6]
+    assert verdicts[2] == ["passed"] * 12
+    assert verdicts[3] == ["not evaluated", "not run", "not evaluated", *["not run"] * 9]
     html = claims_table_html(results)
     shown = re.findall(r'<td class="pr-cell pr-cell-([\w-]+)">(.*?)</td>', html, re.DOTALL)
     furthest_first = [verdicts[place] for place in (2, 0, 1, 3)]
     assert [style.replace("-", " ") for style, _ in shown] == [verdict for row in furthest_first for verdict in row]
     for style, cell in shown:  # told by a symbol and a word as well as by colour
-        symbol = {"passed": "✓", "failed": "✗", "not-evaluated": "–", "not-run": "○"}[style]
+        symbol = {"passed": "✓", "failed": "✗", "not-evaluated": "–", "not-run": "○", "not-climbed": "·"}[style]
         assert f'aria-hidden="true">{symbol}</span><b>{style.replace("-", " ")}</b>' in cell
-        assert ("href" in cell) == (style != "not-run")
+        assert ("href" in cell) == (style not in ("not-run", "not-climbed"))
     markdown = next(line for line in summary_markdown(results).splitlines() if line.startswith("| Physical scale |"))
-    assert markdown.count("○ not run") == 2 and "✗ failed (on record), 0 units, p = 0.62" in markdown
+    assert markdown.count("○ not run") == 6 and "✗ failed (on record), 0 units, p = 0.62" in markdown
 
 
 def test_a_cell_links_to_the_evidence_of_its_control(results, folder):
@@ -253,8 +264,9 @@ def test_a_cell_links_to_the_evidence_of_its_control(results, folder):
         re.search(r'<article class="probe-evidence" id="([^"]+)"', control_html(entry, control, folder))[1]
         for entry, control in controls_of(results)
     ]
-    assert len(set(anchors)) == 20
-    assert all(html.count(f'href="#{anchor}"') == 1 for anchor in anchors)
+    assert len(set(anchors)) == 28
+    climbed = [control["verdict"] != "not climbed" for _, control in controls_of(results)]
+    assert [html.count(f'href="#{anchor}"') for anchor in anchors] == [*map(int, climbed)] and sum(climbed) == 24
 
 
 def test_the_null_stands_in_the_words_of_the_claim_that_decides_it(results):
@@ -273,7 +285,7 @@ def test_what_has_not_been_shown_is_listed_with_its_reason(results):
     failing = {rung.id: rung.failing for rung in LADDER}
     entry = results["hypotheses"][0]
     entry["claims"][1]["verdict"] = "refuted"
-    others = "localised, selective, learned, not inherited from the input, not a confound, replicates, carries over"
+    others = ", ".join(rung.word for rung in LADDER[1:])
     assert [(gap.words, gap.verdict, gap.why) for gap in gaps(entry)] == [
         ("exceeds chance", "failed", failing["null"]),
         (others, "no ground without rung 1", ""),
@@ -283,6 +295,7 @@ def test_what_has_not_been_shown_is_listed_with_its_reason(results):
     assert [(gap.words, gap.verdict, gap.why) for gap in gaps(entry)] == [
         ("selective", "failed", failing["placebo"]),
         ("learned", "not evaluated", "three of each are needed"),
+        ("sufficient, necessary, specific, dose-dependent", "not climbed", UNCHANGED),
     ]
     assert gaps(results["hypotheses"][2]) == []
     entry["controls"].pop()
@@ -304,7 +317,7 @@ def test_every_view_has_the_sentence_of_each_hypothesis_and_one_text_on_the_null
     page, markdown, terminal = claims_table_html(results), summary_markdown(results), "\n".join(terminal_lines(results))
     for entry in results["hypotheses"]:
         assert all(entry["statement"]["sentence"] in view for view in (page, markdown, terminal))
-    for text in (NULL_SHOWS, WORD_RULE, *LIMITS):
+    for text in (NULL_SHOWS, WORD_RULE, *limits_of(results)):
         assert page.replace("&#39;", "'").count(text) == markdown.count(text) == 1
 
 
@@ -313,7 +326,7 @@ def test_a_run_without_controls_says_that_they_were_not_run(results):
         entry.pop("controls", None), entry.pop("statement")
     results.pop("calibration"), results.pop("multiple_testing")
     html, markdown = claims_table_html(results), summary_markdown(results)
-    assert html.count('pr-cell-not-run">') == 28 and markdown.count("○ not run") == 28
+    assert html.count('pr-cell-not-run">') == 44 and markdown.count("○ not run") == 44
     assert "Calibration" not in html + markdown and "None" not in html + markdown
     assert not any(line.startswith("STATEMENT") for line in terminal_lines(results))
 

@@ -44,10 +44,10 @@ def decided(hypothesis, **verdicts):
 
 def test_a_row_is_green_as_far_as_it_climbed_with_one_mark_where_it_halted(results):
     stopped, absent, represented, undecided = results["hypotheses"][:4]
-    assert styles(stopped) == ["held", "held", "halt pr-stopped", *["blank"] * 5]
-    assert styles(absent) == ["halt pr-absent", *["blank"] * 7]
-    assert styles(represented) == ["held"] * 8
-    assert styles(undecided) == ["halt pr-undecided", *["blank"] * 7]
+    assert styles(stopped) == ["held", "held", "halt pr-stopped", *["blank"] * 9]
+    assert styles(absent) == ["halt pr-absent", *["blank"] * 11]
+    assert styles(represented) == ["held"] * 12
+    assert styles(undecided) == ["halt pr-undecided", *["blank"] * 11]
 
 
 @pytest.mark.parametrize("step", LADDER[1:], ids=lambda step: step.id)
@@ -58,12 +58,51 @@ def test_only_a_required_rung_halts(results, step):
         entry["controls"][CONTROLS.index("untrained")]["evidence"]["amplification"] |= {"absent_p": 1.0}
     state(results)
     found = styles(entry)
-    if step.required == "never":
-        assert entry["statement"]["halted"] is None
+    if not step.of_represents:
+        assert entry["statement"]["halted"] is None and entry["statement"]["uses"] != step.is_causal
         assert found == ["beside" if rung is step else "held" for rung in LADDER]
     else:
         assert entry["statement"]["halted"] == step.id
-        assert found == ["held"] * (step.number - 1) + ["halt pr-stopped"] + ["blank"] * (8 - step.number)
+        assert found == ["held"] * (step.number - 1) + ["halt pr-stopped"] + ["blank"] * (12 - step.number)
+
+
+def test_a_causal_rung_that_did_not_hold_takes_nothing_from_represented(results):
+    entry = results["hypotheses"][2]
+    decided(entry, sufficient="failed", dose="not evaluated", specific="not climbed")
+    state(results)
+    found = marks(entry, cells(entry))
+    assert [(mark.style, mark.symbol) for mark in found[8:]] == [
+        *(("beside", "✗"), ("held", "✓"), ("beside", "·"), ("beside", "–"))
+    ]
+    assert found[8].text == "9 Sufficient: failed; only “uses” needs it"
+    page = claims_table_html(results)
+    assert "represented</b> every required rung holds; use not shown: rung 9, sufficient" in page
+    assert "represented, used" not in page and " used)</span>" not in page
+
+
+def test_used_rows_lead_and_are_counted_within_the_represented(results):
+    other = copy.deepcopy(results["hypotheses"][2]) | {"id": "not_used"}
+    decided(other, necessary="failed")
+    results["hypotheses"].insert(0, other)
+    state(results)
+    group = matrix(results, None)[0]
+    assert names(group)[:2] == ["ethical_valence", "not_used"]
+    assert group["outcomes"][:2] == [(1, "represented, used"), (1, "represented")]
+    page = claims_table_html(results)
+    assert '<b>2</b> represented <span class="pr-of">(1 used)</span>' in page
+    assert "represented, used</b> required rungs and 9 to 12 hold" in page
+
+
+def test_the_head_tells_what_responds_from_what_is_used(results):
+    page = claims_table_html(results)
+    head = page[page.index('class="pr-line pr-head"') : page.index('class="pr-line pr-group"')]
+    assert head.index("does it respond?") < head.index("is it used?") < head.index('class="pr-rung"')
+    rungs = re.findall(r'<span class="(pr-rung[^"]*)" title="(\d+) ', head)
+    assert [int(number) for _, number in rungs] == [*range(1, 13)]
+    assert [int(number) for style, number in rungs if "pr-optional" in style] == [2, 5, 6]
+    assert [int(number) for style, number in rungs if "pr-first" in style] == [9]
+    css = stylesheet()
+    assert "grid-column: 3 / span 8" in css and "grid-column: 11 / span 4" in css
 
 
 def test_where_nothing_says_what_halted_it_every_rung_shows_its_own_verdict(results):
@@ -79,8 +118,8 @@ def test_represented_rows_lead_and_the_rest_stand_by_how_far_they_climbed(result
     assert (hypotheses["name"], names(hypotheses)) == ("Open questions", titles)
     assert (comparisons["name"], names(comparisons)) == ("Comparisons", ["ordering"])
     assert comparisons["rows"][0]["marks"] == [] == comparisons["held"]
-    assert [number for number, _ in hypotheses["held"]] == [2, 2, 1, 1, 1, 1, 1, 1]
-    assert hypotheses["outcomes"] == [(1, "represented"), (1, "stopped"), (1, "absent"), (1, "undecided")]
+    assert [number for number, _ in hypotheses["held"]] == [2, 2, *[1] * 10]
+    assert hypotheses["outcomes"] == [(1, "represented, used"), (1, "stopped"), (1, "absent"), (1, "undecided")]
 
 
 def test_the_ground_truth_is_a_group_of_its_own_by_what_is_recorded(results):
@@ -96,7 +135,7 @@ def test_the_ground_truth_is_a_group_of_its_own_by_what_is_recorded(results):
 
 def test_a_row_says_what_it_rests_on_or_what_would_decide_it(results):
     rows = {row["h"]["id"]: row for group in matrix(results, None) for row in group["rows"]}
-    assert rows["ethical_valence"]["brief"] == "every required rung holds"
+    assert rows["ethical_valence"]["brief"] == "required rungs and 9 to 12 hold"
     assert rows["arrow_of_time_rendered"]["brief"] == "by rung 3, placebo"
     assert "is excluded" in rows["physical_scale"]["brief"] and "(" not in rows["physical_scale"]["brief"]
     assert rows["self_reference"]["brief"] == results["hypotheses"][3]["reason"]
@@ -157,7 +196,7 @@ def test_the_evidence_stands_once_and_every_link_of_the_page_finds_it(results, f
     for entry in results["hypotheses"]:
         for claim in entry["claims"]:
             assert section.count(f"again {claim['test']}<") == 1
-    assert section.count("Not climbed: rungs 2 to 8") == 1
+    assert section.count("Not climbed: rungs 2 to 12") == 1
     pictures = results["hypotheses"][0]["stimuli"]["pairs"]
     assert section.count("data:image/jpeg") == 2 * len(pictures) + 1  # every picture of the pairs, and the reference
     assert evidence_section({"hypotheses": []}, folder, str) == ""
@@ -168,7 +207,7 @@ def test_what_is_coloured_is_a_variable_with_a_value_for_dark():
     light, dark = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
     names_of = [set(re.findall(r"--([\w-]+):", block)) for block in (light, dark)]
     assert names_of[0] == names_of[1]
-    used = set(re.findall(r"var\(--([\w-]+)\)", css)) - {"cells", "name", "example"}
+    used = set(re.findall(r"var\(--([\w-]+)\)", css)) - {"cell", "cells", "used", "name", "example"}
     assert used <= names_of[0]
     rest = css.replace(light, "").replace(dark, "")
     assert not re.search(r"#[0-9a-f]{3,6}\b(?![^{]*\{)", rest)

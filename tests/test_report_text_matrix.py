@@ -1,5 +1,6 @@
 """The matrix on the terminal: it fits, it is complete, and it says what results.json says."""
 
+import re
 import string
 from fnmatch import fnmatchcase
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.claims.ladder import CONTROLS, LADDER
+from fixtures.claims.ladder import CAUSAL, CONTROLS, LADDER
 from fixtures.claims.statement import statement
 from fixtures.report.parts.text_fit import end, middle, wrapped
 from fixtures.report.text_matrix import counts, ended_line, matrix, statements, verdict_rows
@@ -49,8 +50,10 @@ def claim(verdict="supported", p=1e-6, recorded=None):
     return found | {"observed": 2.5, "recorded": recorded}
 
 
-def hypothesis(name="pose", verdicts=("passed",) * 7, first="supported", placebo=("q",), **others):
-    """A record as results.json has one; ``verdicts`` are those of rungs 2 to 8, ``first`` that of the claim."""
+def hypothesis(name="pose", verdicts=("passed",) * 7, first="supported", placebo=("q",), causal=None, **others):
+    """A record as results.json has one; ``verdicts`` are those of rungs 2 to 8, ``causal`` those of 9 to 12 ("not
+    climbed" where nothing is said), ``first`` that of the claim."""
+    verdicts = (*verdicts, *(causal or ("not climbed",) * 4))
     controls = [
         {"id": control, "test": control, "verdict": verdict, "reason": REASON, "recorded": None, "evidence": {}}
         for control, verdict in zip(CONTROLS, verdicts, strict=True)
@@ -77,6 +80,7 @@ hypotheses = st.builds(
     hypothesis,
     name=names,
     verdicts=st.tuples(*[st.sampled_from(VERDICTS)] * 7),
+    causal=st.tuples(*[st.sampled_from(VERDICTS)] * 4),
     first=st.sampled_from(("supported", "refuted", "inconclusive", "not evaluated")),
     placebo=st.sampled_from(((), ("q",))),
     effect=st.sampled_from((None, EFFECT, EXCLUDED)),
@@ -135,22 +139,66 @@ def test_who_climbed_further_stands_higher(results):
     assert heights == sorted(heights, reverse=True)
 
 
+HELD = ("passed",) * 4
+
+
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        (hypothesis(), " pose        + + + + + + + +  represented"),
-        (hypothesis(verdicts=("failed", *PASS[1:])), " pose        + ! + + + + + +  represented"),
-        (hypothesis(placebo=(), verdicts=(PASS[0], OPEN, *PASS[2:])), " pose        + + - + + + + +  represented"),
-        (hypothesis(verdicts=(PASS[0], "failed", *PASS[2:])), "* + + x + + + + +  stopped      rung 3, placebo"),
-        (hypothesis(verdicts=(*PASS[1:], OPEN)), "* + + + + + + + [?]  undecided    open: other wordings"),
-        (hypothesis(**FIRST, effect=EFFECT), "* [?] . . . . . . .  undecided    about 1256 pairs needed"),
-        (hypothesis(**FIRST, effect=EXCLUDED), "* 0 . . . . . . .  absent       no effect of 0.39 %"),
-        (hypothesis(first="inconclusive", n_pairs=7), "* [?] + *  undecided    7 pairs, at least 8 are needed"),
-        (hypothesis(compares=("a", "b")), " pose                         compared     order was found"),
+        (hypothesis(), " pose        ++++++++  .  .  .  .  represented"),
+        (hypothesis(causal=HELD), " pose        ++++++++  +  +  +  +  represented, used"),
+        (
+            hypothesis(causal=("failed", *HELD[1:])),
+            " pose        ++++++++  !  +  +  +  represented  use not shown: rung 9",
+        ),
+        (hypothesis(verdicts=("failed", *PASS[1:])), " pose        +!++++++  .  .  .  .  represented"),
+        (hypothesis(placebo=(), verdicts=(PASS[0], OPEN, *PASS[2:])), " pose        ++-+++++  *  represented"),
+        (hypothesis(verdicts=(PASS[0], "failed", *PASS[2:])), "* ++x+++++  *  stopped      rung 3, placebo"),
+        (hypothesis(verdicts=(*PASS[1:], OPEN)), "* +++++++[?]  *  undecided    open: other wordings"),
+        (hypothesis(**FIRST, effect=EFFECT), "* [?].......  .  .  .  .  undecided    about 1256 pairs needed"),
+        (hypothesis(**FIRST, effect=EXCLUDED), "* 0.......  .  .  .  .  absent       no effect of 0.39 %"),
+        (hypothesis(first="inconclusive", n_pairs=7), "* [?]+*  undecided    7 pairs, at least 8 are needed"),
+        (hypothesis(compares=("a", "b")), f" pose        {'':20}  compared     order was found"),
     ],
 )
 def test_a_row_has_the_rungs_the_outcome_and_a_reason(record, expected):
     assert fnmatchcase(row(record).rstrip(), expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(record=hypotheses, width=st.integers(40, 200))
+def test_every_sign_stands_below_the_end_of_its_rungs_number(record, width):
+    head, line = map(text, matrix({"hypotheses": [record]}, width)[:2])
+    heads = head[head.index("hypothesis") + len("hypothesis") : head.index("outcome")]
+    start, end = head.index(heads.strip()), head.index("outcome") - 2
+    numbers = [str(step.number) for step in LADDER]
+    if width < 64:
+        assert head[start:end] == "".join(number[-1] for number in numbers)
+        ends = [*range(start, end)]
+    else:
+        joined = " ".join if width >= 92 else "".join
+        assert head[start:end].split("  ") == [joined(numbers[:8]), " ".join(numbers[8:])]
+        spaced = list(range(start, start + 16, 2)) if width >= 92 else list(range(start, start + 8))
+        ends = spaced + [spaced[-1] + 3, spaced[-1] + 6, spaced[-1] + 9, spaced[-1] + 12]
+    expected = [] if record["compares"] else [cell for cell in line[start:end] if cell != " "]
+    assert [line[place] for place in ends if not record["compares"]] == expected
+    assert len(expected) == (0 if record["compares"] else len(LADDER))
+
+
+def test_used_is_said_in_as_many_columns_as_there_are():
+    used = hypothesis(causal=HELD)
+    assert row(used, 80).endswith("represented, used") and row(used, 40).endswith("repr., used")
+    assert counts({"hypotheses": [used, hypothesis()]}) == "2 represented (1 used)"
+    assert [text(line).split()[0] for line in matrix({"hypotheses": [hypothesis("a"), used]}, 80)[1:3]] == ["pose", "a"]
+    assert "represented, used  rungs 1-12 " in text(ended_line(used, 3, 22, 12.3, 0, 80))
+
+
+def test_the_legend_tells_what_each_word_needs():
+    legend = " ".join(text(line).strip() for line in matrix({"hypotheses": [hypothesis()]}, 80)[2:])
+    for step in LADDER:
+        mark = "^" if step.id in CAUSAL else "*" if step.required in ("always", "where declared") else ""
+        assert re.search(rf"(?<!\d){step.number} {step.title.lower()}{re.escape(mark)}(,| \()", legend)
+    assert '(* "represents" needs it, 3 where declared; ^ "uses" needs it too)' in legend
 
 
 def test_what_is_not_decided_yet_is_not_run():
