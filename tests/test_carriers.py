@@ -222,7 +222,7 @@ def test_a_mark_lies_where_its_response_and_attribution_are(tiny, differences, t
     assert shapes["none"].count("M") == 1  # all others share one place
 
 
-@pytest.mark.parametrize("data", [None, b"", b"no table", gzip.compress(b"t,attribution,role\nx,1,neither\n")])
+@pytest.mark.parametrize("data", [None, b"", b"no table", gzip.compress(b"t,attribution,role\nx,1,neither\n", mtime=0)])
 def test_without_a_table_that_can_be_read_there_is_no_figure(tmp_path, data):
     assert drawn(tmp_path, {"file": "toy.carriers.csv.gz"}, data)[0] is None
     assert drawn(tmp_path, {"file": None}, data)[0] is None
