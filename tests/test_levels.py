@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hooked_call import PROMPTS, hooked_pipeline_call
 
 from fixtures.activations.activations import pooled_rms
@@ -111,6 +112,22 @@ def test_prompts_that_are_the_same_are_generated_once(captures):
     size = captures.model.protocol.batch_size
     assert sum(calls) == -(-4 // size) * size
     assert level.latents[4] is level.latents[2] and len(level.latents) == 6
+
+
+def test_out_of_memory_halves_the_batches_of_generations(captures, monkeypatch):
+    model, family = captures.model, type(captures.model.loaded.family)
+    whole, size, calls = family.trajectory, captures.model.protocol.batch_size, []
+
+    def short_of_memory(self, pipeline, text, *rest):
+        calls.append(len(text))
+        if len(text) == size:
+            raise torch.OutOfMemoryError("no room")
+        return whole(self, pipeline, text, *rest)
+
+    monkeypatch.setattr(family, "trajectory", short_of_memory)
+    (level,) = levels(captures, shown_of(), (3,))
+    assert size > 1 and calls[0] == size and set(calls[1:]) == {size // 2}
+    assert model.protocol.batch_size == size // 2 and len(level.latents) == 4
 
 
 def test_a_level_is_captured_as_one_of_its_own_whatever_is_beside_it(captures):
