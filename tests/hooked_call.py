@@ -6,23 +6,26 @@ from PIL import Image
 PROMPTS = ["A glass on a table.", "Describe what is depicted in this image.", "Two men and a dog in the street", "x"]
 
 
-def hooked_pipeline_call(model, stimulus):
-    """The published way: a whole pipeline call with hooks that keep every activation. RMS per channel group."""
-    seen = {}
+def hooked_pipeline_call(model, stimulus, step=None):
+    """The published way: a whole pipeline call with hooks that keep every activation. RMS per channel group. With a
+    ``step``, from 1: the same in the conditional pass of that step of a generation as the protocol has it."""
+    passes = {}
     handles = [
         model.pipeline.transformer.get_submodule(site.name).register_forward_pre_hook(
-            lambda module, arguments, name=site.name: seen.__setitem__(name, arguments[0].double())
+            lambda module, arguments, name=site.name: passes.setdefault(name, []).append(arguments[0].double())
         )
         for site in model.sites
     ]
+    protocol = model.protocol
+    steps, guidance = (protocol.generation_steps, protocol.generation_guidance) if step else (1, 1.0)
     try:
         model.pipeline(
             image=Image.open(stimulus.image) if stimulus.image else None,
             prompt=stimulus.prompt,
             height=model.protocol.resolution,
             width=model.protocol.resolution,
-            num_inference_steps=1,
-            guidance_scale=1.0,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
             max_sequence_length=model.protocol.text_length,
             generator=torch.Generator().manual_seed(model.protocol.seed),
             output_type="latent",
@@ -30,5 +33,7 @@ def hooked_pipeline_call(model, stimulus):
     finally:
         for handle in handles:
             handle.remove()
+    number = (step - 1) * (2 if guidance > 1 else 1) if step else 0
+    seen = {name: found[number] for name, found in passes.items()}
     rms = [seen[site.name].unflatten(-1, (-1, 16)).square().mean(dim=(0, 1, 3)).sqrt() for site in model.sites]
     return torch.cat(rms).cpu().numpy()

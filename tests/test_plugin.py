@@ -580,11 +580,11 @@ import fixtures.activations.segments as segments
 
 whole = segments.capture_batches
 
-def killed(pipeline, sites, stimuli, protocol, progress):
+def killed(pipeline, sites, stimuli, protocol, progress, level=None):
     def die(done, total):
         if done == 20:
             os.kill(os.getpid(), signal.SIGKILL)
-    return whole(pipeline, sites, stimuli, protocol, die)
+    return whole(pipeline, sites, stimuli, protocol, die, level)
 
 segments.capture_batches = killed
 pytest_plugins = ["fixtures.session.plugin"]

@@ -46,12 +46,12 @@ import fixtures.activations.segments as segments
 
 whole = segments.capture_batches
 
-def waiting(pipeline, sites, stimuli, protocol, progress):
+def waiting(pipeline, sites, stimuli, protocol, progress, level=None):
     def wait(done, total):
         if any("journey" in stimulus.prompt for stimulus in stimuli):
             Path("waiting").touch()
             time.sleep(60)
-    return whole(pipeline, sites, stimuli, protocol, wait)
+    return whole(pipeline, sites, stimuli, protocol, wait, level)
 
 segments.capture_batches = waiting
 pytest_plugins = ["fixtures.session.plugin"]
@@ -306,9 +306,9 @@ def note(kind, names):
     with Path(f"computed-{os.getpid()}.txt").open("a") as stream:
         stream.writelines(f"{kind} {name}\\n" for name in names)
 
-def counted(pipeline, sites, stimuli, protocol, progress):
+def counted(pipeline, sites, stimuli, protocol, progress, level=None):
     note("capture", (f"{stimulus.name} {protocol.seed} {stimulus.alteration}" for stimulus in stimuli))
-    return capture(pipeline, sites, stimuli, protocol, progress)
+    return capture(pipeline, sites, stimuli, protocol, progress, level)
 
 def drawn(pipeline, batch, texts, protocol):
     note("image", (f"{request.name} {request.seed}" for request in batch))

@@ -211,10 +211,10 @@ import fixtures.activations.capture as capture
 
 whole = capture._Forward.__call__
 
-def scarce(self, batch, text, images):
+def scarce(self, batch, text, images, level=None):
     if self.size > 3:
         raise torch.OutOfMemoryError("no memory")
-    return whole(self, batch, text, images)
+    return whole(self, batch, text, images, level)
 
 capture._Forward.__call__ = scarce
 pytest_plugins = ["fixtures.session.plugin"]
@@ -241,10 +241,10 @@ from fixtures.common.errors import OutOfMemory
 
 whole = segments.capture_batches
 
-def scarce(pipeline, sites, stimuli, protocol, progress):
+def scarce(pipeline, sites, stimuli, protocol, progress, level=None):
     if protocol.batch_size > 3 and any("journey" in stimulus.prompt for stimulus in stimuli):
         raise OutOfMemory("no memory")
-    return whole(pipeline, sites, stimuli, protocol, progress)
+    return whole(pipeline, sites, stimuli, protocol, progress, level)
 
 segments.capture_batches = scarce
 pytest_plugins = ["fixtures.session.plugin"]

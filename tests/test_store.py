@@ -58,6 +58,13 @@ class Other:
     name: np.ndarray
 
 
+def test_transposed_arrays_come_back_as_they_are(store):
+    written = Activations(make(0).mean_square.T, make(0).token_counts[::-1])
+    store.get(KEY, lambda: written)
+    found, origin = store.get(KEY, never)
+    assert origin["from_store"] and same(found, written)
+
+
 def test_any_dataclass_of_arrays_is_stored_and_none_is_taken_for_another(store):
     value = Other(np.arange(6.0).reshape(2, 3), np.array([True, False]))
     store.get(KEY, lambda: value, kind=Other)
