@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from report_factory import ORDERING, PROMPTS, REFERENCE, stored_run
 
 from fixtures.__main__ import main
-from fixtures.claims.ladder import CONTROLS
+from fixtures.claims.ladder import CONTROLS, OBSERVED
 from fixtures.results.known_layout import with_entry
 from fixtures.results.known_verdicts import known_models, known_verdict
 from fixtures.results.renewal import TABLES, renew, renewed
@@ -21,7 +21,9 @@ from fixtures.results.spare import is_near, spare
 
 SHIPPED = Path(__file__).parents[1] / "probes/known_verdicts.toml"
 RUN = stored_run()
-for control, p in zip(RUN["hypotheses"][PROMPTS]["controls"], (0.9, 0.5, 0.3, 0.2, 0.2, 1.0, 0.064), strict=True):
+for control, p in zip(
+    RUN["hypotheses"][PROMPTS]["controls"][: len(OBSERVED)], (0.9, 0.5, 0.3, 0.2, 0.2, 1.0, 0.064), strict=True
+):
     control |= {"verdict": "failed", "p": p, "evidence": {}}
 WEIGHTS, SCALE = RUN["model"]["weights_sha256"], RUN["hypotheses"][REFERENCE]
 PROTOCOL = RUN["protocol"] | {"null": "exact"}
@@ -109,7 +111,7 @@ def test_a_run_is_recorded_but_for_what_is_near(place):
         for entry, decided in decided_of(RUN, table):
             expected = verdict if decided["verdict"] == verdict and not is_near(decided) else None
             assert place.known(entry["id"], decided["id"], table) == expected
-    reason = RUN["hypotheses"][PROMPTS]["controls"][-1]["reason"]
+    reason = RUN["hypotheses"][PROMPTS]["controls"][len(OBSERVED) - 1]["reason"]
     assert f"near: ethical_valence/held_out: failed: {reason}" in lines
     assert "not evaluated: self_reference/count_t3: stimuli/self_reference.toml: no such file" in "\n".join(lines)
     assert known_models(place.file)[0]["protocol"] == {
@@ -302,7 +304,11 @@ verdicts = st.sampled_from(["supported", "refuted", "inconclusive", "not evaluat
 outcomes = st.sampled_from(["passed", "failed", "not evaluated", "not climbed"])
 
 
-@given(st.lists(verdicts, min_size=4, max_size=4), st.lists(outcomes, min_size=7, max_size=7), st.booleans())
+@given(
+    st.lists(verdicts, min_size=4, max_size=4),
+    st.lists(outcomes, min_size=len(CONTROLS), max_size=len(CONTROLS)),
+    st.booleans(),
+)
 def test_recorded_is_what_was_refuted_or_failed_and_is_not_near(claimed, found, with_near):
     entry = copy.deepcopy({name: SCALE[name] for name in ("id", "stimuli", *TABLES.values())})
     for listed, outcome in (("claims", claimed), ("controls", found)):

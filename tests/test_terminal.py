@@ -60,7 +60,7 @@ def test_a_hypothesis_has_one_line_and_its_tests_have_none(two):
     before = outcome.outlines[: outcome.outlines.index(lines[1])]
     assert not [line for line in before if re.search(r"test_\w+\.py|\[ *\d+%\]|capturing", line)]
     assert "2 FAILED" not in lines[0] and "1 FAILED" in lines[0], "a refutation that is not on record"
-    rows = [line for line in section(outcome) if re.match(r" (toy|zother) +[+?]o{7}(  o){4} ", line)]
+    rows = [line for line in section(outcome) if re.match(r" (toy|zother) +[+?][o?]{7}(  o){4} ", line)]
     assert len(rows) == 2
     outcome.stdout.fnmatch_lines(["REFUTED *toy/count_t5*", "*FAILED probes/test_toy.py::test_refuted*"])
 
