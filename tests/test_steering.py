@@ -8,15 +8,24 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import ROOT
 from fixtures.activations import steering
 from fixtures.activations.generations import Generations
+from fixtures.activations.image_manifest import ImageFile
 from fixtures.activations.interventions import channels_of, patched
+from fixtures.activations.measurement import Measurement
+from fixtures.activations.picture_scores import WorldScorer
 from fixtures.activations.presentation import Stimulus
 from fixtures.activations.segments import Captures
 from fixtures.activations.steering import Strip, direction, dosed, steer
 from fixtures.activations.store import Store
+from fixtures.claims.controls.causal import choose
+from fixtures.claims.controls.specific import random_sets
 from fixtures.common.errors import ProbeError
+from fixtures.models.model import Model
+from fixtures.session.options import resolve_settings
 from fixtures.stimuli.alterations import Alteration
+from fixtures.stimuli.sets import load_stimuli
 
 PROMPTS = [
     "a cat sits",
@@ -197,3 +206,30 @@ def test_a_strip_is_made_once_and_shows_every_dose_of_every_set(tiny, some, tmp_
     monkeypatch.setattr(steering, "Generations", lambda *arguments: pytest.fail("generated again"))
     again = steer(captures, shown, units, np.array([0]), np.array([1]), (-1.0, 0.0, 1.0))
     assert isinstance(again, Strip) and np.array_equal(again.steered, strip.steered)
+
+
+def test_images_are_steered_one_by_one(tiny, some, photos, tmp_path, monkeypatch):
+    """The direction from B's picture to A's, under one prompt; a recipient is generated from its B picture."""
+    monkeypatch.setattr(tiny, "protocol", replace(tiny.protocol, generation_steps=2))
+    captures = Captures("toy", tiny, Store(tmp_path), lambda what: lambda done, total: None)
+    files = [ImageFile(photo, photo.stem, None) for photo in photos]
+    shown = [(Stimulus(f"toy, {number}", PROMPTS[0], files[number].path), files[number]) for number in range(4)]
+    strip = steer(captures, shown, {"found": some}, [0], [1], (0.0, 1.0))
+    with torch.inference_mode():
+        seeds = [tiny.protocol.seed + 1]
+        a, b = (called(tiny, [PROMPTS[0]], seeds, steps=2, image=Image.open(photos[number])) for number in (2, 3))
+    assert np.array_equal(strip.a[0], np.asarray(a[0])) and np.array_equal(strip.steered[0, 0, 0], np.asarray(b[0]))
+    assert not np.array_equal(strip.steered[0, 1, 0], np.asarray(b[0]))
+
+
+def test_pose_is_steered_on_klein_mini(tmp_path):
+    """Trained behaviour: the found units make a T-pose a dance, by the judge, and random ones do not."""
+    settings = resolve_settings({"store": str(tmp_path), "device": "cpu"}, {}, ROOT, environment={})
+    stimuli = load_stimuli(ROOT / "stimuli" / "ground_truth" / "pose.toml")
+    measurement = Measurement(stimuli, Model(settings), Store(tmp_path), ROOT, lambda what: lambda done, total: None)
+    choice = choose(measurement, 0)
+    units = {"found": choice.found, "random": random_sets(choice, measurement.model.groups, 1, 0)[0]}
+    recipient = choice.roles.recipients[2:3]
+    strip = steer(measurement.captures, measurement.sequence, units, choice.roles.selection[:4], recipient, (0.0, 1.0))
+    scores = [WorldScorer().score(strip.a, own[0], own[:, 0]) for own in strip.steered]
+    assert scores[0][0] < 0.1 and scores[0][1] > 0.9 and scores[1][1] < 0.1
