@@ -68,7 +68,7 @@ def measure(model: Model, stimuli, sets: int, jobs: int) -> dict:
     strata = np.array([f"{unit.block} {unit.kind}" for unit in groups.units])
     found = strongest(sizes * np.random.default_rng(0).random(len(sizes)), FOUND)
     units = np.vstack([found, matched_sets(found, strata, sizes, sets, 0)])
-    chosen_in = time.perf_counter() - started
+    chosen_in, peak = time.perf_counter() - started, _peak_gib(cuda)
     together = max(1, model.protocol.batch_size // 4)
     batches = -(-len(units) // together)
     patched = bare = 0.0
@@ -95,7 +95,8 @@ def measure(model: Model, stimuli, sets: int, jobs: int) -> dict:
         "seconds_bare": bare,
         "ratio": patched / bare,
         "seconds_to_choose": chosen_in,
-        "peak_gib": torch.cuda.max_memory_allocated() / GIB if cuda else None,
+        "peak_gib_to_choose": peak,
+        "peak_gib": _peak_gib(cuda),
         "all_units": (ends.along[0, 0] / ends.wanted[0]).tolist(),
         "no_unit": (ends.along[0, 1] / ends.wanted[0]).tolist(),
     }
@@ -106,6 +107,14 @@ def _bare(passes: WholePasses, size: int, number: int, cuda: bool) -> float:
     passes.hooks.changes, passes.hooks.keep = {}, None
     inputs, _ = passes.passes.inputs([passes.text[passes.stimuli[2].prompt]] * size, None)
     return _timed(lambda: [passes.loaded.transformer(**inputs) for _ in range(number)], cuda)
+
+
+def _peak_gib(cuda: bool) -> float | None:
+    """Most memory since the last call."""
+    peak = torch.cuda.max_memory_allocated() / GIB if cuda else None
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    return peak
 
 
 def _timed(way, cuda: bool) -> float:

@@ -22,7 +22,7 @@ from fixtures.calibration.stand_in import (
 )
 from fixtures.calibration.verdicts import ARROW, MOVED, VALENCE, hypothesis_record, most_of, row
 from fixtures.claims.evidence import noise_ratios
-from fixtures.claims.ladder import LADDER
+from fixtures.claims.ladder import CAUSAL, LADDER
 from fixtures.claims.statement import statement
 from fixtures.claims.verdict import Verdict
 from fixtures.statistics.amplification import amplification
@@ -209,15 +209,16 @@ def test_effect_under_random_flips_is_that_under_all(pool):
 
 @pytest.mark.parametrize("failing", [None, *(rung.id for rung in LADDER[1:])])
 def test_what_represents_needs_is_read_from_the_ladder(failing):
-    """A planted concept may fail a rung that is only shown; any other takes the word."""
+    """A planted concept may fail a rung that is only shown; any other takes the word, a causal one that of use."""
     passed = Verdict("passed", "", {"sets": [{}]})
     controls = {rung.id: passed for rung in LADDER[1:]}
     if failing:
         controls[failing] = Verdict("failed", "", {"sets": [{}]})
     claims = {claim: Verdict("supported", "", p=0.001) for claim in (*ARROW, MOVED)}
     said = statement(hypothesis_record({"effect": None, "n_pairs": 25}, claims, controls))
-    shown_only = {rung.id for rung in LADDER if rung.required == "never"}
-    assert said["represents"] == (failing is None or failing in shown_only)
+    others = {rung.id for rung in LADDER if not rung.of_represents}
+    assert said["represents"] == (failing is None or failing in others)
+    assert said["uses"] == (said["represents"] and failing not in CAUSAL)
     claims[MOVED] = Verdict("supported", "", p=0.06)
     assert not statement(hypothesis_record({"effect": None, "n_pairs": 25}, claims, controls))["represents"]
 
@@ -300,6 +301,9 @@ def test_calibration_row(name, calibration):
         ("Template: one wording cannot carry over", 0.95, False, 40),
         ("Template: interval of the amplification covers 1", 0.93, False, 1400),
         ("Brightness: stopped by confounds", 0.95, False, 18),
+        ("Planted carriers: AUROC of R", 0.95, False, 6),
+        ("Planted carriers: used", 1.0, False, 3),
+        ("Planted markers: used", 0.0, True, 3),
     ],
 )
 def test_bounds_are_those_that_were_promised(name, bound, at_most, n, calibration):

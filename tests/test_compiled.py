@@ -9,6 +9,7 @@ import torch
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.capture import capture
 from fixtures.activations.presentation import Stimulus
+from fixtures.activations.whole_passes import WholePasses
 from fixtures.common.errors import ProbeError
 from fixtures.models.hooks import compiled
 from fixtures.models.loading import load_model
@@ -66,6 +67,13 @@ def test_a_site_that_does_not_fire_is_an_error(tiny):
     loaded.transformer.single_transformer_blocks[1].attn.to_out._forward_pre_hooks.clear()
     with pytest.raises(ProbeError, match=r"x: nothing was recorded in single\[1\]. Leave `--compile` out"):
         capture(loaded, tiny.sites, [Stimulus("x", "x")], tiny.protocol)
+
+
+def test_compiled_blocks_refuse_to_be_changed(tiny, quick):
+    with pytest.raises(ProbeError, match="--compile: compiled blocks can be read, not changed"):
+        WholePasses(quick, tiny.sites, stimuli(), tiny.protocol).__enter__()
+    modules = [quick.transformer.get_submodule(site.name) for site in tiny.sites]
+    assert [len(module._forward_pre_hooks) for module in modules] == [1] * len(modules)  # that of the compiled code
 
 
 def test_a_compiler_that_fails_is_an_error_with_the_way_out(tiny):

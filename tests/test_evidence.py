@@ -10,7 +10,8 @@ from scipy.stats import ttest_rel
 from fixtures.activations.activations import Activations, cell_rms, pooled_rms, split_members
 from fixtures.claims.evidence import evaluate, noise_ratios, subset_counts
 from fixtures.models.description import skeleton
-from fixtures.results.unit_table import FIGURES, PLACE, unit_table
+from fixtures.models.unit_rows import PLACE
+from fixtures.results.unit_table import FIGURES, unit_table
 from fixtures.statistics.null_plan import NullPlan
 
 N_PAIRS, PLANTED = 12, 20

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from fixtures.activations.activations import pair_differences, pooled_rms
+from fixtures.activations.presentation import Stimulus
+from fixtures.activations.whole_passes import WholePasses
 from fixtures.calibration.concept import EFFECT, measure_edited
 from fixtures.calibration.planting import (
     BLOCKS,
@@ -161,3 +163,21 @@ def test_twins_of_an_edited_model_are_not_planted(tiny, planted):
     for activations in measured.twins.values():
         pairs = pair_differences(activations, tiny.groups)
         assert np.abs(pairs.mean(axis=0) / pairs.std(axis=0, ddof=1))[numbers].mean() < 0.4
+
+
+def test_planted_units_are_markers(tiny, planted):
+    """What they respond with reaches no output: a model whose detectors are silent predicts the same."""
+    concept, _, loaded, chosen, transformer = planted
+    silenced = deepcopy(transformer)
+    for site, numbers in chosen.items():
+        attention = silenced.get_submodule(site.removesuffix(".to_out"))
+        for number in numbers:
+            _, up = fused_rows(attention, tiny.groups.units[number])
+            attention.to_qkv_mlp_proj.weight.data[up[:DETECTORS]] = 0
+    stimuli = [Stimulus(prompt, prompt) for prompt in concept[:4]]
+    predicted = []
+    for each in (transformer, silenced):
+        edited = Remembered(loaded, loaded.embeddings, each)
+        with WholePasses(edited, tiny.sites, stimuli, protocol_of(tiny, 0)) as passes:
+            predicted.append(passes(range(4)))
+    assert torch.equal(*predicted)

@@ -10,7 +10,7 @@ import pytest
 from hostile import PAYLOADS, attacked
 from hypothesis import given
 from hypothesis import strategies as st
-from report_factory import claim_effects, leave_ladder, stored_run
+from report_factory import DATA, claim_effects, leave_ladder, stored_run
 
 from fixtures.__main__ import main
 from fixtures.report.figures.figure import file_name, step
@@ -55,7 +55,7 @@ def ticks(root) -> dict[float, float]:
 
 
 def test_a_run_has_its_figures_and_each_is_an_svg_with_text_for_light_and_dark(results):
-    figures = all_figures(results)
+    figures = all_figures(results, DATA)
     names = [figure.name for figure in figures]
     assert names[:2] == ["trained-against-twins", "ground-truth"] and len(set(names)) == 8
     assert sum(name.startswith("t-map-") for name in names) == sum(name.startswith("where-") for name in names) == 3
@@ -69,7 +69,7 @@ def test_a_run_has_its_figures_and_each_is_an_svg_with_text_for_light_and_dark(r
 def test_twenty_two_hypotheses_with_all_figures_stay_small(results):
     one = results["hypotheses"][0]
     results["hypotheses"] = [one | {"id": f"axis_{number}"} for number in range(22)]
-    figures = all_figures(results)
+    figures = all_figures(results, DATA)
     assert len(figures) == 2 + 3 + 22 and sum(len(figure.uri) for figure in figures) < 600_000
 
 
@@ -226,7 +226,7 @@ def test_strings_stay_text(results, payload):
     for hypothesis, original in zip(hostile["hypotheses"], results["hypotheses"], strict=True):
         for control, kept in zip(hypothesis["controls"], original["controls"], strict=True):
             control["id"] = kept["id"]
-    figures = all_figures(hostile)
+    figures = all_figures(hostile, DATA)
     assert len(figures) >= 6
     for figure in figures:
         root = drawing(figure)
@@ -263,15 +263,15 @@ def test_anything_may_be_missing_or_of_another_kind(results):
             for name in way:
                 inside = inside[name]
             inside[last] = copy.copy(instead)
-            for figure in all_figures(broken):
+            for figure in all_figures(broken, DATA):
                 drawing(figure)
 
 
 def test_nothing_measured_gives_no_figure_and_no_section(results):
-    assert all_figures({}) == [] and figures_view({"hypotheses": [{"id": "a"}]}) == []
+    assert all_figures({}, DATA) == [] and figures_view({"hypotheses": [{"id": "a"}]}, DATA) == []
     assert "Figures" not in claims_table_html({"hypotheses": []})
     leave_ladder(results["hypotheses"][0])
-    *shown, last = figures_view(results)
+    *shown, last = figures_view(results, DATA)
     assert last["folded"] and len(last["figures"]) == 1 and not any(group["folded"] for group in shown)
     html = claims_table_html(results)
     assert html.count("data:image/svg+xml;base64,") >= 8 and 'href="figures/ground-truth.svg"' in html
