@@ -37,6 +37,7 @@ NOT_RUN = {
     ".ci/run": "these tests",
     "make lint": "run by .github/workflows/tests.yml",
     "python -m benchmarks.ground_truth": "minutes; tests/test_ground_truth_score.py scores two sets",
+    "pytest probes/ --steer": "minutes; tests/test_plugin_steering.py steers the toy",
     "pytest probes/ --model klein -n auto": "starts workers; tests/test_plugin_workers.py runs two",
     # a GPU
     "python -m benchmarks.ground_truth --device cuda": "a GPU",
@@ -44,6 +45,9 @@ NOT_RUN = {
     "python -m fixtures.klein_mini.truth behave --device cuda": "a GPU; tests/test_ground_truth_labels.py draws two",
     "python -m fixtures.klein_mini.truth behave --all --seed 7 --stimuli DIR": "the same, of more sets",
     # the network
+    "pytest probes/ --model klein --steer --judge openai/clip-vit-base-patch32": (
+        "the network; tests/test_picture_scores.py has a model of the kind"
+    ),
     "pytest probes/ --model owner/name --revision main": "the network; tests/test_model_source.py has a hub's cache",
     'hf download black-forest-labs/FLUX.2-klein-base-4B --local-dir FOLDER --exclude "transformer/*.safetensors*"': (
         "the network, 16 GB"
@@ -194,6 +198,7 @@ def replaced(text: str, tiny, kept) -> list[str]:
         **dict.fromkeys(("reports/<run>", "RUN_FOLDER"), "reports/latest"),
         "my_lora.safetensors:0.8": f"{kept}/my_lora.safetensors:0.8",
         "/shared": f"{kept}/shared",
+        "pose": "toy",
         "stimuli/<id>.toml": str(ROOT / "stimuli/transparency.toml"),
         "stimuli/ground_truth/*.toml": [str(file) for file in sorted((ROOT / "stimuli/ground_truth").glob("*.toml"))],
     }

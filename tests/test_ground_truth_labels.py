@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import file_sha256
-from fixtures.klein_mini.judge import FILES, load_judge
+from fixtures.klein_mini.judge import load_judge
 from fixtures.klein_mini.truth import __main__ as command
 from fixtures.klein_mini.truth.behaviour import CAPTIONS, COPIES, NOISE_SEED, draw, entry_of, record_behaviour
 from fixtures.klein_mini.truth.files import STIMULI, file_of, write_set
@@ -20,6 +20,7 @@ from fixtures.klein_mini.truth.rules import CHANGED, ENOUGH, SAME, Label, change
 from fixtures.klein_mini.truth.sets import SEED, truth_sets
 from fixtures.klein_mini.truth.specs import Truth
 from fixtures.klein_mini.truth.table import HEADING, page_with, table
+from fixtures.models.judge import FILES
 from fixtures.models.loading import load_model
 from fixtures.models.source import resolve_model
 

@@ -21,11 +21,12 @@ from fixtures.klein_mini.evaluate import (
     frozen_questions,
     write_questions,
 )
-from fixtures.klein_mini.judge import CLASSES, NAMES, Opinion, load_judge
+from fixtures.klein_mini.judge import CLASSES, NAMES, load_judge
 from fixtures.klein_mini.recipe import HELD_OUT, RESOLUTION, UNSEEN
 from fixtures.klein_mini.world.scene import sample_scene, scene_from_record, scene_record
 from fixtures.klein_mini.world.subjects import SUBJECTS
 from fixtures.models.checkpoint import fingerprint
+from fixtures.models.judge import Opinion
 
 ASKED, SHA256 = frozen_questions()
 RESULT = json.loads((MODEL / "evaluation.json").read_text())

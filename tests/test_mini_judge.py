@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures.klein_mini.judge import CLASSES, FILES, NAMES, Opinion, disturbed, draw_labelled, load_judge, train_judge
+from fixtures.klein_mini.judge import CLASSES, NAMES, disturbed, draw_labelled, load_judge, train_judge
 from fixtures.klein_mini.world.scene import render, sample_scene
 from fixtures.klein_mini.world.subject import COLOURS
 from fixtures.klein_mini.world.subjects import SUBJECTS
+from fixtures.models.judge import FILES, Opinion
 
 
 @pytest.fixture(scope="module")

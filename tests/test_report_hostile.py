@@ -24,7 +24,7 @@ TAGS = set(
 )
 ATTRIBUTES = set(
     "alt aria-hidden aria-label class colspan cx cy d fill fill-opacity height href id preserveaspectratio r rel role "
-    "scope src stroke stroke-width style target text-anchor title transform viewbox width x y".split()
+    "rowspan scope src stroke stroke-width style target text-anchor title transform viewbox width x y".split()
 )
 
 
