@@ -158,7 +158,7 @@ def test_a_run_writes_the_table_of_a_control_computed_or_from_the_store(tiny, tm
         found._evidence["toy"] = measured, {"n_pairs": 10}
         return found.control(hypothesis, "familywise", [Effect()])
 
-    monkeypatch.setattr("fixtures.session.run.evaluate_control", evaluate)
+    monkeypatch.setattr("fixtures.session.climbing.evaluate_control", evaluate)
     for folder in (tmp_path / "first", tmp_path / "second"):
         verdict = run(folder)
         assert verdict == Verdict("passed", "so", figures, "1", 0.01) and verdict.table == b""

@@ -74,10 +74,10 @@ def assert_same(found, expected):
 
 
 def test_what_was_computed_is_taken_from_the_store(measured, doses, computed):
-    first, wrote = measured.moved(JOBS, doses, INTO), measured.written()
+    first, wrote = measured.moved(JOBS, doses, INTO), measured.written([0, 1])
     assert len(computed) == len(JOBS) + 1
     assert_same(measured.moved(JOBS, doses, INTO), first)
-    np.testing.assert_array_equal(measured.written(), wrote)
+    np.testing.assert_array_equal(measured.written([0, 1]), wrote)
     assert_same(measured.moved(JOBS[:1], doses, INTO), Moved(*(values[:1] for values in arrays(first))))
     assert len(computed) == len(JOBS) + 1
     assert first.along.shape == (3, 2, 2) and first.wanted.shape == first.whole.shape == first.foreign.shape == (3,)
@@ -163,7 +163,7 @@ def test_a_twin_is_the_network_that_is_patched(measured, model, doses):
     stimuli = [stimulus for stimulus, _ in shown_of()[:4]]
     with WholePasses(model.twin("shuffled", 2), model.sites, stimuli, model.protocol) as passes:
         assert_same(found, patch(passes, model.groups, doses))
-    assert not np.allclose(measured.written(("shuffled", 2)), measured.written(), rtol=0.01)
+    assert not np.allclose(measured.written([0, 1], ("shuffled", 2)), measured.written([0, 1]), rtol=0.01)
 
 
 @pytest.mark.parametrize("size", [1, 5])
@@ -231,5 +231,5 @@ def test_progress_says_what_is_done(model, doses, tmp_path):
     assert said == [(what, number, 3) for number in (1, 2, 3)]
     measured.moved(JOBS, doses, twin=("shuffled", 0))
     assert len(said) == 3
-    measured.written()
+    measured.written([0, 1])
     assert said[3:] == [("what units write of toy", number, 3) for number in (1, 2, 3)]

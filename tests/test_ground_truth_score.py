@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fixtures.activations.activations import Activations
-from fixtures.claims.ladder import LADDER, OBSERVED
+from fixtures.claims.ladder import CAUSAL, CONTROLS, LADDER
 from fixtures.common.files import file_sha256, load_json
 from fixtures.common.forms import check_form
 from fixtures.klein_mini.truth.record import labels, read_behaviour
@@ -73,8 +73,10 @@ def test_sets_are_measured_and_asked(cache, tmp_path):
     score = score_sets([model], behaviour, FOLDER, ["pose", "opening"])
     check_form(ScoreRecord, json.loads(json.dumps(score)), "score", "")
     pose, opening = score["sets"]
-    assert (pose["set"], pose["label"]) == ("pose", "has it") and [*pose["rungs"]] == ["null", *OBSERVED]
+    assert (pose["set"], pose["label"]) == ("pose", "has it") and [*pose["rungs"]] == ["null", *CONTROLS]
     assert pose["outcome"] != "represents" and not pose["twin"]["amplification"]["says"]
+    assert not pose["uses"] and pose["rungs"]["sufficient"] == "failed" and pose["causal"]["moved"] < 1
+    assert [*pose["twin_rungs"]] == [*CAUSAL] and pose["twin_rungs"]["sufficient"] == "failed"
     assert pose["rungs"]["untrained"] == "failed" and pose["rungs"]["placebo"] == "not evaluated"
     assert opening["figures"]["across_wordings"]["says"] is None and opening["rungs"]["held_out"] == "not evaluated"
 
@@ -101,7 +103,9 @@ def row(label, says, twin, rungs, outcome, name="x"):
 
     verdicts = {step.id: "passed" for step in LADDER} | rungs
     found = {"model": "m", "set": name, "label": label, "figures": of(says), "twin": of(twin)}
-    return found | {"rungs": verdicts, "outcome": outcome}
+    causal = {"found": 0.5, "random": 0.1, "all_units": 0.6, "moved": 12.0}
+    used = {"uses": outcome == "represents", "causal": causal, "twin_rungs": dict.fromkeys(CAUSAL, "failed")}
+    return found | {"rungs": verdicts, "outcome": outcome, **used}
 
 
 def test_the_table_counts_what_is_said():
@@ -110,8 +114,10 @@ def test_the_table_counts_what_is_said():
     rows += [row("wording only", True, None, {"held_out": "not evaluated"}, "undecided", "z")]
     shown = score_table(stored() | {"sets": rows})
     assert "| 2 of 2 | 0 of 2 | 1 of 1 | 2 of 4 | 1.00 (1.00 to 1.00) | – |" in shown
-    assert "“learned” | always | 2 of 2 | 0 of 2 | 1 of 1 | 2 |" in shown
-    assert "“carries over” | always | 2 of 2 | 2 of 2 | – | 1 |" in shown and "“localised” | never |" in shown
+    assert "“learned” | always | 2 of 2 | 0 of 2 | 1 of 1 | – | 2 |" in shown
+    assert "“carries over” | always | 2 of 2 | 2 of 2 | – | – | 1 |" in shown and "“localised” | never |" in shown
+    assert "“sufficient” | uses | 2 of 2 | 2 of 2 | 1 of 1 | 0 of 5 | – |" in shown
+    assert "| represents and uses | 1 | 0 | 0 |" in shown and "| `x`, m | 0.50 | 0.10 | 0.60 | 12 % | – |" in shown
     assert "| represents | 1 | 0 | 0 |" in shown and "| absent | 1 | 2 | 0 |" in shown
     assert shown.endswith("- `v`, m (has it): absent; not passed: null\n")
 
