@@ -131,6 +131,7 @@ def test_the_readmes_score_is_that_of_the_ground_truth():
         assert cells_[1:] == [*map(str, yes), f"{auroc(true, false):.2f}"]
     outcomes = [sum(row["outcome"] == "represents" for row in of_one) for of_one in by_label]
     assert rows[2][1:4] == [*map(str, outcomes)]
+    assert rows[3][1:4] == [str(sum(row["uses"] for row in of_one)) for of_one in by_label]
 
 
 SAMPLE = """# A page: of *some* `code`
