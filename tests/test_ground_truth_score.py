@@ -116,7 +116,7 @@ def test_the_table_counts_what_is_said():
     assert "| 2 of 2 | 0 of 2 | 1 of 1 | 2 of 4 | 1.00 (1.00 to 1.00) | – |" in shown
     assert "“learned” | always | 2 of 2 | 0 of 2 | 1 of 1 | – | 2 |" in shown
     assert "“carries over” | always | 2 of 2 | 2 of 2 | – | – | 1 |" in shown and "“localised” | never |" in shown
-    assert "“sufficient” | uses | 2 of 2 | 2 of 2 | 1 of 1 | 0 of 5 | – |" in shown
+    assert "“sufficient” | uses | 2 of 2 | 2 of 2 | 1 of 1 | 0 of 5 | 0 |" in shown
     assert "| represents and uses | 1 | 0 | 0 |" in shown and "| `x`, m | 0.50 | 0.10 | 0.60 | 12 % | – |" in shown
     assert "| represents | 1 | 0 | 0 |" in shown and "| absent | 1 | 2 | 0 |" in shown
     assert shown.endswith("- `v`, m (has it): absent; not passed: null\n")

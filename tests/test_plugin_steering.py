@@ -17,7 +17,7 @@ RECIPIENTS = 2
 @pytest.fixture
 def whole(project):
     """The toy project with pairs enough for roles, and with controls."""
-    write(project, "stimuli/toy.toml", STIMULI + pairs(15))
+    write(project, "stimuli/toy.toml", STIMULI + pairs(21))
     write(project, "probes/test_toy.py", PROBE + CONTROL)
     return project
 
@@ -69,7 +69,7 @@ def test_too_few_pairs_are_said_and_change_no_verdict(project):
     before = results(project, f"reports/{folder(project).name}")["hypotheses"][0]["claims"]
     run(project, "--steer", "toy")
     assert steering(project) == {
-        "reason": "not evaluated: 10 pairs, at least 15 are needed: to choose units, to give, to be changed"
+        "reason": "not evaluated: 10 pairs, at least 21 are needed: to choose units, to give, to be changed"
     }
     assert results(project, f"reports/{folder(project).name}")["hypotheses"][0]["claims"] == before
     assert "No pictures were steered." in (folder(project) / "report.html").read_text()

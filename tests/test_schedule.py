@@ -83,7 +83,7 @@ def test_what_is_captured_first_is_evaluated_without_the_model(stored, monkeypat
 
 def test_where_units_are_patched_they_are_patched_at_every_level(stored):
     project, store = stored
-    write(project, "stimuli/toy.toml", STIMULI + pairs(15))
+    write(project, "stimuli/toy.toml", STIMULI + pairs(21))
     write(project, "probes/test_toy.py", PROBE + CONTROL)
     run(project, "--controls", "sufficient", "--steps", "2", "--twins", "0")
     schedule, decided = hypothesis_of(project)["schedule"], controls(project)["sufficient"]
@@ -107,7 +107,7 @@ def test_where_units_are_patched_they_are_patched_at_every_level(stored):
 
 def test_what_patching_moves_is_captured_first_too(stored):
     project, store = stored
-    write(project, "stimuli/toy.toml", STIMULI + pairs(15))
+    write(project, "stimuli/toy.toml", STIMULI + pairs(21))
     write(project, "probes/test_toy.py", PROBE + CONTROL)
     options = ("--controls", "sufficient", "--steps", "1,5", "--twins", "0")
     run(project, "--capture-only", *options)
