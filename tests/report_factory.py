@@ -38,7 +38,7 @@ KLEIN = tuple(
     ]
 )
 THREE = "three of each are needed"
-UNCHANGED = "rung 3 does not hold; `--controls causal` changes units all the same"
+UNCHANGED = "rung 3: failed; `--controls causal` changes units all the same"
 NOT_CLIMBED = "rung 1 does not hold; `--controls all` evaluates the others all the same"
 
 

@@ -15,7 +15,6 @@ from fixtures.activations.presentation import Stimulus
 from fixtures.activations.prompts import encode_prompts
 from fixtures.activations.references import encode_images
 from fixtures.models.flux2_klein.tokens import TokenLayout
-from fixtures.models.hooks.recorder import SiteRecorder
 from fixtures.models.hooks.reduction import Reduction
 from fixtures.models.units import CELLS, Site, channel_groups
 
@@ -29,16 +28,18 @@ def test_quadrants_of_the_noise_are_those_of_the_image(tiny, photos, resolution)
     captured = capture(loaded, tiny.sites, [stimulus], protocol)
     entered, counts = {}, []
 
-    def look(hidden, site):
-        entered[site] = hidden[0].double()
-        return hidden
+    def look(module, arguments):
+        entered[of_module[module]] = arguments[0][0].double()
 
+    of_module = {loaded.transformer.get_submodule(site.name): site for site in tiny.sites}
     references = encode_images(loaded, [stimulus.reference], protocol)
     embedded = encode_prompts(loaded, [stimulus.prompt], protocol)[stimulus.prompt]
     inputs, rows = loaded.family.passes(loaded.pipeline, protocol).inputs([embedded], [references[stimulus.reference]])
     with torch.inference_mode():
-        with SiteRecorder(loaded.transformer, tiny.sites, Reduction(rows, [9], "cpu"), look) as recorder:
-            recorder.forward(**inputs)
+        handles = [module.register_forward_pre_hook(look) for module in of_module]
+        loaded.transformer(**inputs)
+        for handle in handles:
+            handle.remove()
     places = inputs["img_ids"][0]
     noise = places[:, 0] == 0  # reference tokens have another time
     assert noise.sum() == side**2

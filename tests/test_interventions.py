@@ -328,9 +328,13 @@ def test_changes_of_each_step_of_a_pipeline_call_equal_a_hook_written_by_hand(ti
 def test_a_change_keeps_the_dtype_of_what_it_changes():
     own, shift = torch.ones(1, 2, 3, dtype=torch.bfloat16), torch.full((1, 2, 3), 0.5)
     for scale in (0.0, 1.0, 2.0):
-        found = Change(torch.arange(3), scale, shift).of(own)
-        assert found.dtype == torch.bfloat16 and torch.equal(found.float(), torch.full((1, 2, 3), scale + 0.5))
-    assert torch.equal(Change(torch.arange(3), 0.0).of(own), torch.zeros_like(own))
+        for added in (shift, lambda: shift):
+            found = own.clone()
+            Change(torch.arange(3), scale, added).write(found)
+            assert found.dtype == torch.bfloat16 and torch.equal(found.float(), torch.full((1, 2, 3), scale + 0.5))
+    found = own.clone()
+    Change(torch.arange(1, 3), 0.0).write(found)
+    assert torch.equal(found, torch.tensor([1.0, 0, 0], dtype=torch.bfloat16).expand(1, 2, 3))
 
 
 def test_passes_in_batches_of_any_size_agree(tiny, passes):

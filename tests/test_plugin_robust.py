@@ -58,6 +58,15 @@ pytest_plugins = ["fixtures.session.plugin"]
 """
 
 
+def _decided(project, name: str) -> bool:
+    """Whether the run under way has written a verdict on every claim of a hypothesis."""
+    for file in project.path.glob("reports/*/results.json"):
+        for hypothesis in json.loads(file.read_text())["hypotheses"]:
+            if hypothesis["id"] == name:
+                return {claim["verdict"] for claim in hypothesis["claims"]} == {"supported", "refuted"}
+    return False
+
+
 @pytest.mark.parametrize("workers", [(), ("-n", "1")])
 def test_a_terminated_run_keeps_what_was_captured_and_decided(project, store, workers):
     second(project)
@@ -66,7 +75,7 @@ def test_a_terminated_run_keeps_what_was_captured_and_decided(project, store, wo
         [*COMMAND, "--store", str(store), *workers], cwd=project.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     deadline = time.monotonic() + 120
-    while not (project.path / "waiting").exists():
+    while not ((project.path / "waiting").exists() and _decided(project, "toy")):  # the other is captured ahead
         assert started.poll() is None and time.monotonic() < deadline, started.communicate()[0].decode()[-2000:]
         time.sleep(0.1)
     started.send_signal(signal.SIGTERM)

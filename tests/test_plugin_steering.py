@@ -56,7 +56,7 @@ def test_a_hypothesis_that_is_named_is_steered_and_again_from_the_store(whole, m
 
 def test_without_a_name_it_is_those_that_pass_rung_9(whole, monkeypatch):
     run(whole, "--steer")
-    found = "not climbed: rung 4 does not hold; `--controls causal` changes units all the same"
+    found = "not climbed: rung 4: failed; `--controls causal` changes units all the same"
     assert steering(whole) == {"reason": f"rung 'sufficient': {found}"}
     monkeypatch.setattr(fixtures.session.steering, "_steered", lambda run, hypothesis: {"reason": hypothesis.id})
     run(whole, "--controls", "sufficient", "--steer")
@@ -107,4 +107,4 @@ def test_names_are_taken_apart(tmp_path):
 
 def test_a_judge_that_cannot_be_loaded_is_said(whole):
     run(whole, "--steer", "toy", "--controls", "none", "--judge", str(whole.path / "nowhere"))
-    assert "it cannot be loaded" in steering(whole)["reason"]
+    assert "reason" not in steering(whole)  # pictures need no judge
