@@ -9,6 +9,7 @@ from lora_factory import save_lora
 from toy_project import CONTROL, IMAGES, PROBE, STIMULI, claims, entries, folder, pairs, results, run, write
 
 import fixtures.models.loading
+from fixtures.claims.ladder import CAUSAL
 
 pytest_plugins = "pytester"
 
@@ -237,8 +238,6 @@ def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path):
 # No batch of more than three stimuli about a long journey finds memory.
 SCARCE_FOR_ONE = """
 import fixtures.activations.segments as segments
-from fixtures.claims.ladder import CAUSAL
-from fixtures.claims.ladder import CAUSAL
 from fixtures.common.errors import OutOfMemory
 
 whole = segments.capture_batches
