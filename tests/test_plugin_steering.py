@@ -106,5 +106,8 @@ def test_names_are_taken_apart(tmp_path):
 
 
 def test_a_judge_that_cannot_be_loaded_is_said(whole):
-    run(whole, "--steer", "toy", "--controls", "none", "--judge", str(whole.path / "nowhere"))
+    outcome = run(whole, "--steer", "toy", "--controls", "none", "--judge", str(whole.path / "nowhere"))
+    outcome.stdout.fnmatch_lines(
+        ["*toy: steered pictures are placed on the way to A and not scored*", "*toy: steered pic*"]
+    )
     assert "reason" not in steering(whole)  # pictures need no judge
