@@ -219,6 +219,19 @@ def test_out_of_memory_in_the_smallest_batches_is_an_error(measured, model, dose
     assert model.protocol.batch_size == 1
 
 
+def test_out_of_memory_of_attribution_leaves_the_batches_as_they_are(measured, model, monkeypatch):
+    """It takes one stimulus at a time."""
+
+    def none(*arguments):
+        raise torch.OutOfMemoryError("no memory")
+
+    model.protocol = replace(model.protocol, batch_size=8)
+    monkeypatch.setattr("fixtures.activations.causal.attribution", none)
+    with pytest.raises(OutOfMemory, match="out of memory on cpu"):
+        measured.attribution([0], [1])
+    assert model.protocol.batch_size == 8
+
+
 def test_progress_says_what_is_done(model, doses, tmp_path):
     said = []
 

@@ -127,6 +127,7 @@ class Declared:
     pairs: list
     placebo: bool = True
     alterations: bool = False
+    hypothesis: str = "toy"
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,20 @@ def fake(own=None, twin_changes=None, twins=3, placebo_deltas=None, declared=Tru
         [PlaceboShown("placebo prompts", PLACEBO, 1.0)],
         {name: network.activations() for name, network in made.items()},
     )
+
+
+def test_attribution_that_cannot_be_had_takes_no_rung_with_it():
+    measured = fake()
+    measured.differences = np.zeros((measured.causal.own.pairs, UNITS))
+
+    def attribution(*arguments, **options):
+        raise ProbeError("out of memory on cuda")
+
+    measured.causal.attribution = attribution
+    case = Case(measured, {"familywise": {"n_units": 3}}, (), (3.0, 5.0), NullPlan(seed=0))
+    found = evaluate_control("specific", case)
+    assert found.passed and found.table == b""
+    assert found.figures["carriers"] == {"reason": "out of memory on cuda"}
 
 
 def verdict(name, measured=None, seed=0):
