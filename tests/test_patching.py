@@ -45,7 +45,7 @@ def opened(tiny):
         return passes[-1]
 
     yield open_passes
-    for each in passes:
+    for each in reversed(passes):  # each leaves inference mode as it found it
         each.__exit__(None, None, None)
 
 

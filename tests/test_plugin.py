@@ -45,7 +45,7 @@ def test_every_control_is_a_test_with_its_verdict_and_evidence(ladder):
     failed = [name for name, control in found.items() if control["verdict"] == "failed"]
     assert {"placebo", "untrained"} <= {*failed}
     assert {*found} - {*passed, *failed} == {"held_out", *CAUSAL}  # one wording, too few pairs for roles
-    assert all("at least 15 are needed" in found[name]["reason"] for name in CAUSAL)
+    assert all("at least 21 are needed" in found[name]["reason"] for name in CAUSAL)
     outcome.assert_outcomes(passed=1 + len(passed), failed=1 + len(failed), skipped=1 + len(CAUSAL))
     assert all(control["test"] == f"probes/test_toy.py::test_control[{name}]" for name, control in found.items())
     assert all(control["reason"] for control in found.values())
