@@ -62,6 +62,7 @@ EXIT_CODES = {  # where it is not 0
     "pytest probes/ --model klein --lora my_lora.safetensors:0.8 --baseline then.json --gate baseline": 1,
     "python -m fixtures compare then.json now.json": 1,
     "python -m fixtures check stimuli/ground_truth/*.toml": 1,  # as the page says
+    "pytest probes/test_drawn_world_pose.py --steer pose": 1,  # the toy has too few pairs for units to be steered
 }
 SUPPORTED = PROBE.replace("margin=47", "margin=1.01")
 GIVEN = {line for page in PAGES for line in commands(page.read_text())}
