@@ -15,8 +15,9 @@ RECIPIENTS = 2
 
 
 @pytest.fixture
-def whole(project):
+def whole(project, monkeypatch, tmp_path):
     """The toy project with pairs enough for roles, and with controls."""
+    monkeypatch.setenv("PROBES_STORE", str(tmp_path / "own_store"))  # others capture under other protocols
     write(project, "stimuli/toy.toml", STIMULI + pairs(21))
     write(project, "probes/test_toy.py", PROBE + CONTROL)
     return project
