@@ -146,16 +146,20 @@ def test_a_store_of_two_protocols_asks_which(project, tmp_path):
 def test_a_store_tells_compiled_blocks_from_plain_ones(project, tmp_path, monkeypatch):
     store = ("--store", str(tmp_path / "store"))
     run(project, *store, "--capture-only")
-    plain = run(project, *store, "--store-only", "--compile")
+    plain = run(project, *store, "--store-only", "--compile", "on")
     plain.stdout.fnmatch_lines(["*no captures of klein-tiny in *compiled False*"])
-    real = fixtures.models.loading.compile_blocks
+    run(project, *store, "--store-only")
+    assert results(project)["protocol"]["compiled"] is False
+    real = fixtures.models.loaded.compile_blocks
     monkeypatch.setattr(
-        "fixtures.models.loading.compile_blocks", lambda family, transformer: real(family, transformer, backend="eager")
+        "fixtures.models.loaded.compile_blocks", lambda family, transformer: real(family, transformer, backend="eager")
     )
-    run(project, *store, "--capture-only", "--compile")
-    for arguments in ((), ("--compile",)):
-        run(project, *store, "--store-only", *arguments)
-        assert results(project)["protocol"]["compiled"] is bool(arguments)
+    run(project, *store, "--capture-only", "--compile", "on")
+    both = run(project, *store, "--store-only")
+    both.stdout.fnmatch_lines(["*several stored captures fit: *compiled *; *compiled *Choose with *`--compile`*"])
+    for value in ("off", "on"):
+        run(project, *store, "--store-only", "--compile", value)
+        assert results(project)["protocol"]["compiled"] is (value == "on")
 
 
 def test_a_store_tells_a_model_with_a_lora_from_one_without(project, tmp_path, tiny):

@@ -53,7 +53,8 @@ def test_the_model_draws_what_is_shipped(mini, folder):
     texts = encode_prompts(mini.loaded, [entry["prompt"], ""], mini.protocol)
     drawn = []
 
-    def keep(batch, encoded):
+    def keep(batch, encoded, compiled):
+        assert not compiled
         drawn.extend(encoded)
 
     generate(lambda: mini.loaded, [ImageRequest(name, entry["prompt"], entry["seed"])], texts, mini.protocol, keep)

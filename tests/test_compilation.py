@@ -1,0 +1,114 @@
+"""Whether blocks are compiled: decided from the job, on record, and taken back where there is no compiler."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.activations.image_manifest import ImageRequest
+from fixtures.activations.images import generate
+from fixtures.activations.inventory import Inventory
+from fixtures.activations.presentation import Stimulus
+from fixtures.activations.prompts import encode_prompts
+from fixtures.activations.segments import Captures
+from fixtures.activations.store import Store
+from fixtures.common.errors import CompilerFailed
+from fixtures.models import compilation
+from fixtures.models.compilation import PARAMETERS, PASSES, Job, choose, pays
+from fixtures.models.hooks import compiled
+from fixtures.models.loading import load_model
+from fixtures.models.model import Model
+from fixtures.session.options import resolve_settings
+
+LARGE = 4 * PARAMETERS
+passes = st.integers(0, 10**6)
+
+
+@given(st.sampled_from(["cpu", "cuda", "mps"]), st.integers(1, 10**11), passes, st.sampled_from([None, True, False]))
+def test_what_was_asked_for_is_done(device, parameters, number, before):
+    job = Job(number, before)
+    assert choose("on", device, parameters, job).compiled and not choose("off", device, parameters, job).compiled
+    if before is not None:
+        assert choose("auto", device, parameters, job).compiled is before
+
+
+@given(passes)
+def test_long_jobs_of_large_models_on_a_gpu_compile(number):
+    found = choose("auto", "cuda", LARGE, Job(number))
+    assert found.compiled is (number >= PASSES) is pays("cuda", LARGE, number)
+    assert f"{number:,} stimuli" in found.reason
+    assert not pays("cpu", LARGE, number) and not pays("cuda", PARAMETERS - 1, number)
+
+
+SHOWN = [(Stimulus(prompt, prompt), None) for prompt in ("a glass", "a broken glass", "a cup", "a broken cup")]
+
+
+def model_of(tmp_path, **options):
+    options = {"model": "klein-tiny", "store": str(tmp_path), "device": "cpu"} | options
+    return resolve_settings(options, {}, tmp_path, environment={})
+
+
+@pytest.fixture
+def eager_to_compile(monkeypatch):
+    """A job that compiles on this machine, with a compiler that fails."""
+
+    def broken(graph, inputs):
+        raise ValueError("no compiler here")
+
+    real = compiled.compile_blocks
+    monkeypatch.setattr(compiled, "compile_blocks", lambda *about: real(*about, backend=broken))
+    monkeypatch.setattr("fixtures.models.loaded.compile_blocks", lambda *about: real(*about, backend=broken))
+    monkeypatch.setattr(compilation, "PARAMETERS", 0)
+    monkeypatch.setattr(compilation, "PASSES", 1)
+    monkeypatch.setattr(
+        compilation,
+        "choose",
+        lambda asked, device, parameters, job, real=compilation.choose: real(asked, "cuda", parameters, job),
+    )
+    monkeypatch.setattr("fixtures.models.model.choose", compilation.choose)
+
+
+def test_without_a_compiler_the_run_goes_on_plain(tmp_path, tiny, eager_to_compile):
+    said = []
+    model = Model(model_of(tmp_path), said.append, lambda model: Job(2))
+    assert model.protocol.compiled and model.compilation.reason == "2 stimuli, at least 1"
+    captures = Captures("x", model, Store(tmp_path), lambda what: lambda done, total: None)
+    found, origin = captures.activations(SHOWN)
+    assert len(found.mean_square) == 4 and not model.protocol.compiled
+    assert "no compiler here" in model.compilation.reason and "not compiled from here on" in said[-1]
+    plain = Model(model_of(tmp_path, compile="off"))
+    again, same = Captures("x", plain, Store(tmp_path), lambda what: lambda done, total: None).activations(SHOWN)
+    assert same["from_store"] and same["key"] == origin["key"]
+    assert (again.mean_square == found.mean_square).all()
+
+
+def test_who_asks_for_compiled_blocks_is_told_that_there_is_no_compiler(tmp_path, eager_to_compile):
+    model = Model(model_of(tmp_path, compile="on"))
+    captures = Captures("x", model, Store(tmp_path), lambda what: lambda done, total: None)
+    with pytest.raises(CompilerFailed, match="no compiler here.* Use `--compile off`"):
+        captures.activations(SHOWN)
+
+
+@pytest.mark.parametrize("may", [False, True])
+def test_images_are_generated_without_a_compiler(tiny, eager_to_compile, may):
+    kept, said = [], []
+    loaded = load_model(tiny.source, "cpu", "float32")  # of its own: compiling leaves hooks
+    loaded.may_compile = may
+    texts = encode_prompts(loaded, ["a glass", ""], tiny.protocol)
+    requests = [ImageRequest(str(number), "a glass", number) for number in range(2)]
+    generate(lambda: loaded, requests, texts, tiny.protocol, lambda *batch: kept.append(batch), notify=said.append)
+    assert [made for _, _, made in kept] == [False] * len(kept) and sum(len(batch) for batch, _, _ in kept) == 2
+    assert bool(said) is may and all("no compiler here" in line for line in said)
+    assert not compiled.is_compiled(loaded.family, loaded.transformer)
+
+
+def test_the_store_says_how_a_model_was_captured(tmp_path, tiny):
+    inventory = Inventory(tmp_path)
+
+    def found(device="cpu"):
+        return inventory.compiled(tiny.source, device, "float32")
+
+    assert found() is None
+    for compile, expected in (("on", True), ("off", None)):
+        inventory.remember_model(Model(model_of(tmp_path, compile=compile)))
+        assert found() is expected
+        assert found("cuda:1") is None
