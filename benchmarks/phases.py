@@ -1,43 +1,131 @@
 """A pytest plugin that tells where a run's time goes: ``pytest -p benchmarks.phases probes/``.
 
-Every phase is timed by a wrapper around the function that does it, without the phases that it calls; phases of two
-threads overlap, so that their sum may be more than the run. The bare forward passes that a run makes, without hooks,
-encoders or transfers, are timed at its end, as many of each kind: all else is told as a ratio to them.
+Every phase is timed by a wrapper around the function that does it, without the phases that it calls. Phases of two
+threads overlap, so that their sum may be more than the run; what a GPU is at is waited for in the phase that wants the
+result. Every call of a component of the pipeline (transformer, text encoder, autoencoder) is counted by its shapes, and
+one of each kind is made again at the end, bare: without hooks, without compiled blocks, its inputs there. As often as
+they were made, and loading, they are the floor that the run is held against.
+
+``PHASES_JSON=FILE`` keeps the figures, ``PHASES_MINUTES=9`` ends the run after the test that is under way then.
 """
 
+import json
+import os
+import resource
 import statistics
 import time
 from collections import Counter
+from contextlib import nullcontext
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from threading import get_ident
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 PHASES = (  # module, name in it, phase
     ("fixtures.models.model", "load_model", "loading the model"),
     ("fixtures.models.model", "untrained_twin", "making twins"),
-    ("fixtures.activations.images", "generate", "drawing images"),
-    ("fixtures.activations.capture", "encode_prompts", "text encoder"),
-    ("fixtures.activations.capture", "ReferenceLatents._encode", "VAE encoder"),
-    ("fixtures.activations.capture", "_Forward.__call__", "forward passes, hooked"),
-    ("fixtures.activations.segments", "Captures.in_memory", "capture and store, the rest"),
+    ("fixtures.activations.images", "generate", "generating images"),
+    ("fixtures.activations.images", "_looked_at", "reading images"),
+    ("fixtures.activations.segments", "Captures.in_memory", "capturing and storing"),
+    ("fixtures.activations.causal", "written", "patching"),
+    ("fixtures.activations.causal", "patch", "patching"),
+    ("fixtures.activations.causal", "attribution", "attribution"),
     ("fixtures.session.ahead", "Ahead.take", "waiting for captures"),
     ("fixtures.session.run", "Run.measured", "statistics and controls"),
     ("fixtures.session.run", "Run.control", "statistics and controls"),
-    ("fixtures.session.html_page", "claims_table_html", "page"),
-    ("fixtures.session.html_page", "evidence_section", "page"),
-    ("fixtures.session.reporter", "Reporter._write", "results.json"),
+    ("fixtures.session.html_page", "claims_table_html", "page and results.json"),
+    ("fixtures.session.html_page", "evidence_section", "page and results.json"),
+    ("fixtures.session.reporter", "Reporter._write", "page and results.json"),
 )
-ROUNDS = 5
+CALLS = {"transformer": ("forward",), "text_encoder": ("forward",), "vae": ("encode", "decode")}
+ROUNDS = 3
+
+
+class Calls:
+    """Calls of the pipeline's components, by component, method and shapes: how many, and the inputs of the last."""
+
+    def __init__(self):
+        self.number, self.inputs, self.patched = Counter(), {}, set()
+
+    def watch(self, pipeline) -> None:
+        """Count the calls of the classes of its components."""
+        for name, methods in CALLS.items():
+            kind = type(getattr(pipeline, name))
+            for method in methods:
+                if (kind, method) not in self.patched and kind is not type(None):
+                    self.patched.add((kind, method))
+                    setattr(kind, method, self._counted(name, method, getattr(kind, method)))
+
+    def _counted(self, name: str, method: str, inner):
+        @wraps(inner)
+        def counted(module, *arguments, **options):
+            given = [*arguments, *options.values()]
+            shapes = tuple(tuple(one.shape) for one in given if isinstance(one, torch.Tensor))
+            key = name, method, shapes
+            self.number[key] += 1
+            self.inputs[key] = arguments, options
+            return inner(module, *arguments, **options)
+
+        return counted
+
+    def bare(self, loaded) -> list[dict]:
+        """Median seconds of a bare call of each kind, how many there were, and its operations."""
+        from fixtures.models.hooks.compiled import plain_blocks
+
+        found = []
+        for (name, method, shapes), number in sorted(self.number.copy().items(), key=lambda entry: entry[0][0]):
+            module, (arguments, options) = loaded.ready(name), self.inputs[name, method, shapes]
+            plain = plain_blocks(loaded.family, module) if name == "transformer" else nullcontext()
+            call, seconds = getattr(module, method), []
+            with torch.inference_mode(), plain:
+                with FlopCounterMode(display=False) as operations:
+                    call(*arguments, **options)
+                for _ in range(ROUNDS):
+                    _wait()
+                    began = time.perf_counter()
+                    call(*arguments, **options)
+                    _wait()
+                    seconds.append(time.perf_counter() - began)
+            found.append(
+                {
+                    "component": f"{name}.{method}",
+                    "shapes": [list(shape) for shape in shapes],
+                    "calls": number,
+                    "seconds": statistics.median(seconds),
+                    "operations": operations.get_total_flops(),
+                }
+            )
+        return found
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _matrix_rate(size: int = 8192, products: int = 20) -> float:
+    """Operations a second of bfloat16 matrix products on random data."""
+    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+    _ = a @ b
+    _wait()
+    began = time.perf_counter()
+    for _ in range(products):
+        _ = a @ b
+    _wait()
+    return 2 * size**3 * products / (time.perf_counter() - began)
 
 
 class Phases:
-    """Seconds by phase, and how many forward passes there were of each kind (with an image or without)."""
+    """Seconds by phase, calls of components, and what they come to."""
 
     def __init__(self):
-        self.started = time.perf_counter()
-        self.seconds, self.passes, self.stacks, self.model = Counter(), Counter(), {}, None
+        self.started, self.run, self.tests = time.perf_counter(), None, 0
+        self.seconds, self.stacks, self.calls = Counter(), {}, Calls()
+        self.file = os.environ.get("PHASES_JSON")
+        self.limit = 60 * float(os.environ.get("PHASES_MINUTES", "inf"))
 
     def wrap(self, module: str, path: str, phase: str) -> None:
         """Time one function; one that this version of the suite does not have is left out."""
@@ -58,15 +146,16 @@ class Phases:
                 self.seconds[stack[-1][0]] += before - stack[-1][1]
             stack.append([phase, before])
             try:
-                return inner(*arguments, **options)
+                found = inner(*arguments, **options)
+                if phase == "loading the model":
+                    self.calls.watch(found.pipeline)
+                return found
             finally:
                 now = time.perf_counter()
                 ended, since = stack.pop()
                 self.seconds[ended] += now - since
                 if stack:
                     stack[-1][1] = now
-                if phase == "forward passes, hooked":
-                    self.passes[arguments[1][0].image is not None] += 1
 
         setattr(owner, name, timed)
 
@@ -86,29 +175,30 @@ class Phases:
 
         run.__init__ = told
 
-    def bare(self) -> float:
-        """Seconds of as many bare forward passes as the run has made."""
-        from benchmarks.capture_speed import bare_inputs
+    def pytest_runtest_logfinish(self, nodeid, location):
+        self.tests += 1
 
-        total, model = 0.0, self.run.model
-        for reference, passes in self.passes.items():
-            inputs, seconds = bare_inputs(model, reference), []
-            with torch.inference_mode():
-                for _ in range(ROUNDS):
-                    began = time.perf_counter()
-                    model.pipeline.transformer(**inputs)
-                    if torch.cuda.is_available():
-                        torch.cuda.synchronize()
-                    seconds.append(time.perf_counter() - began)
-            total += passes * statistics.median(seconds)
-        return total
+    def pytest_runtest_teardown(self, item, nextitem):
+        if nextitem is not None and time.perf_counter() - self.started > self.limit:
+            item.session.shouldstop = "out of time; the same command goes on from here"
 
     def pytest_unconfigure(self):
-        whole, bare = time.perf_counter() - self.started, self.bare() if self.passes else 0.0
-        print(f"{sum(self.passes.values())} forward passes; bare {bare:.1f} s")
+        whole, calls, peak = time.perf_counter() - self.started, [], 0
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_reserved()
+        if self.calls.number:
+            calls = self.calls.bare(self.run.model.loaded)
+        rate = _matrix_rate() if torch.cuda.is_available() else None
+        bare = sum(call["calls"] * call["seconds"] for call in calls)
+        print(f"{sum(call['calls'] for call in calls)} calls of components; bare {bare:.1f} s")
         for phase, seconds in [*self.seconds.most_common(), ("whole run", whole)]:
             ratio = f"{seconds / bare:7.2f}" if bare else "      -"
             print(f"  {phase:<28} {seconds:7.1f} s {ratio}")
+        if self.file:
+            about = {"tests": self.tests, "whole": whole, "phases": dict(self.seconds), "calls": calls}
+            about |= {"gpu_bytes": peak, "host_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+            about |= {"matrix_rate": rate, "bare_seconds": time.perf_counter() - self.started - whole}
+            Path(self.file).write_text(json.dumps(about, indent=1))
 
 
 def pytest_configure(config):
