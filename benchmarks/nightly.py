@@ -57,10 +57,9 @@ def part(model: str, work: Path, minutes: float | None, gib: float | None, argum
     environment |= {"PHASES_MINUTES": str(minutes)} if minutes else {}
     started = time.perf_counter()
     start = ["-c", LIMITED.format(gib=gib)] if gib else ["-m", "pytest"]
-    done = subprocess.run(
-        [sys.executable, *start, *command], cwd=project, env=environment, text=True, capture_output=True
-    )
-    print(done.stdout[-6000:], done.stderr[-2000:], flush=True)
+    with open(work / f"part-{number:02}.log", "w") as log:
+        done = subprocess.run([sys.executable, *start, *command], cwd=project, env=environment, stdout=log, stderr=log)
+    print(Path(log.name).read_text()[-6000:], flush=True)
     if not file.exists():
         sys.exit(f"{work}: pytest left no figures (exit code {done.returncode})")
     found = json.loads(file.read_text())
@@ -99,7 +98,7 @@ def table(files: list[Path]) -> str:
     phases, calls = Counter(), {}
     for one in parts:
         phases.update(one["phases"])
-        for call in one["calls"]:
+        for call in one.get("calls", ()):
             key = call["component"], json.dumps(call["shapes"])
             before = calls.setdefault(key, call | {"calls": 0})
             before["calls"] += call["calls"]

@@ -6,7 +6,8 @@ result. Every call of a component of the pipeline (transformer, text encoder, au
 one of each kind is made again at the end, bare: without hooks, without compiled blocks, its inputs there. As often as
 they were made, and loading, they are the floor that the run is held against.
 
-``PHASES_JSON=FILE`` keeps the figures, ``PHASES_MINUTES=9`` ends the run after the test that is under way then.
+``PHASES_JSON=FILE`` keeps the figures, ``PHASES_MINUTES=9`` ends the run after the test that is under way then, and
+``PHASES_BARE=0`` makes no bare calls.
 """
 
 import json
@@ -177,28 +178,30 @@ class Phases:
 
     def pytest_runtest_logfinish(self, nodeid, location):
         self.tests += 1
+        self._keep({"phases": dict(self.seconds), "whole": time.perf_counter() - self.started, "killed": True})
+
+    def _keep(self, about: dict) -> None:
+        if self.file:
+            about |= {"tests": self.tests, "host_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+            Path(self.file).write_text(json.dumps(about, indent=1))
 
     def pytest_runtest_teardown(self, item, nextitem):
         if nextitem is not None and time.perf_counter() - self.started > self.limit:
             item.session.shouldstop = "out of time; the same command goes on from here"
 
     def pytest_unconfigure(self):
-        whole, calls, peak = time.perf_counter() - self.started, [], 0
+        whole, calls, peak, rate = time.perf_counter() - self.started, [], 0, None
         if torch.cuda.is_available():
             peak = torch.cuda.max_memory_reserved()
-        if self.calls.number:
-            calls = self.calls.bare(self.run.model.loaded)
-        rate = _matrix_rate() if torch.cuda.is_available() else None
+        if self.calls.number and os.environ.get("PHASES_BARE") != "0":
+            calls, rate = self.calls.bare(self.run.model.loaded), torch.cuda.is_available() and _matrix_rate()
         bare = sum(call["calls"] * call["seconds"] for call in calls)
         print(f"{sum(call['calls'] for call in calls)} calls of components; bare {bare:.1f} s")
         for phase, seconds in [*self.seconds.most_common(), ("whole run", whole)]:
             ratio = f"{seconds / bare:7.2f}" if bare else "      -"
             print(f"  {phase:<28} {seconds:7.1f} s {ratio}")
-        if self.file:
-            about = {"tests": self.tests, "whole": whole, "phases": dict(self.seconds), "calls": calls}
-            about |= {"gpu_bytes": peak, "host_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
-            about |= {"matrix_rate": rate, "bare_seconds": time.perf_counter() - self.started - whole}
-            Path(self.file).write_text(json.dumps(about, indent=1))
+        about = {"phases": dict(self.seconds), "whole": whole, "calls": calls, "gpu_bytes": peak}
+        self._keep(about | {"matrix_rate": rate, "bare_seconds": time.perf_counter() - self.started - whole})
 
 
 def pytest_configure(config):

@@ -49,10 +49,13 @@ def seconds(project: Path, *command: str) -> float:
     """Seconds of a process that may fail: claims about random weights are refuted."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(project), os.environ.get("PYTHONPATH", "")])}
     started = time.perf_counter()
+    environment |= {"PHASES_BARE": "0"}
     done = subprocess.run([sys.executable, *command], cwd=project, env=environment, capture_output=True, text=True)
     if done.returncode > 1 or "NOT EVALUATED" in done.stdout:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return time.perf_counter() - started
+    took = time.perf_counter() - started
+    print(done.stdout[done.stdout.find("calls of components") :] if "calls of components" in done.stdout else "")
+    return took
 
 
 def measure(folder: str, controls: str = "none") -> dict[str, float]:
@@ -64,7 +67,8 @@ def measure(folder: str, controls: str = "none") -> dict[str, float]:
         for number, name in enumerate(("first run", "start to report")):
             options = ["--model", folder, "--controls", controls, "--reports", str(Path(scratch, "reports"))]
             store = ["--store", str(Path(scratch, f"store{number}"))]
-            found[name] = seconds(project, "-m", "pytest", *PROBES, *options, *store, "-q", "-p", "no:cacheprovider")
+            options += ["-q", "-p", "no:cacheprovider", "-p", "benchmarks.phases"]
+            found[name] = seconds(project, "-m", "pytest", *PROBES, *options, *store)
             print(f"{name}: {found[name]:.1f} s", flush=True)
         found["load in a process of its own"] = seconds(project, "-c", LOAD, folder)
     return found
