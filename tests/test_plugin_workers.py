@@ -73,6 +73,16 @@ def test_a_launcher_gives_the_share(project, tmp_path, monkeypatch):
     assert 0 < seen[0] < seen[1]
 
 
+def test_processes_that_have_a_share_take_little_at_a_time(project, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "fixtures.session.capture_only.fill", lambda run, *about: seen.append(run.capturing.shared) or []
+    )
+    for share in ("1/1", "1/2"):
+        assert run(project, "--capture-only", "--shard", share).ret == 0
+    assert seen == [False, True]
+
+
 SHARES = [
     ({"RANK": "0", "WORLD_SIZE": "4"}, (), "share 1 of 4: three more processes must run"),
     ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, (), "share 2 of 2: one more process must run"),
