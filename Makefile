@@ -9,7 +9,8 @@ probes: $(READY)  ## run the probes on the embedded default model
 	$(PYTEST) $(ARGS)
 
 test: $(READY)  ## run the project's own tests
-	OMP_NUM_THREADS=1 $(PYTEST) $(if $(filter tests%,$(ARGS)),,tests) -n logical --maxprocesses 8 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) $(if $(filter tests%,$(ARGS)),,tests) -n logical --maxprocesses 8 \
+		--dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

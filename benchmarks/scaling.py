@@ -1,82 +1,136 @@
-"""Speed-up of filling a store on several GPUs of one host.
+"""Speed-up of the nightly job on several GPUs of one host, as a user runs it.
 
-    python -m benchmarks.scaling DIR [--gpus 1,2] [--probes self_reference,canonical_pose,kinematic_state]
+    python -m benchmarks.scaling MODEL [--gpus 1,2] [--by torchrun|xdist] [--probes NAME,...]
+        [--images DIR] [-- OPTION ...]
 
-For each number of GPUs, that many processes load the model in DIR, wait for one another, and then fill a fresh store
-with their shares of the probes (concept, placebo and second noise seed). Timed is the filling, from the common start
-until the last process is done. Prints seconds, and speed-up over the first number per GPU.
+For each number of GPUs a copy of the project, with an empty store and without images of MODEL, is filled by `torchrun
+--nproc-per-node N -m pytest probes --capture-only` (rungs 9 to 12, which one process does, left out) or decided by
+`pytest probes -n N`. All processes load the model and wait for one another before the clock starts; it ends when the
+last is done. Prints seconds, speed-up over the first number per GPU, and how long each process worked and how long it
+waited: for locks that others held, and for the last one. By default all of probes/ is done, and missing images are
+generated, 28 passes each; ``--probes`` takes some files (without ``test_`` and ``.py``), ``--images`` a folder such as
+stimuli/images in which they lie already. What follows ``--`` is for pytest.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-CONTROLS = ("placebo", "replication")
+LEFT_OUT = (".*", "__pycache__", "reports", "tests", "docs", "images")
+FOLDER, COUNT = "SCALING_FOLDER", "SCALING_COUNT"
 
 
-def work(folder: str, probes: list[str], store: Path, shard: str) -> None:
-    """One process: load, say so, wait for the others, fill; leaves its start and end in the store."""
-    from fixtures.claims.hypothesis import Hypothesis
-    from fixtures.session.capture_only import fill
-    from fixtures.session.options import resolve_settings
-    from fixtures.session.run import Run
+class Together:
+    """In each process: start with the others, and leave when it began and ended, and how long it waited for locks."""
 
-    options = {"model": folder, "store": str(store), "capture-only": "1", "shard": shard}
-    run = Run(resolve_settings(options, {}, ROOT), ROOT, None, lambda what: lambda done, total: None, print)
-    run.model.pipeline.encode_prompt("warm up", device=run.model.device)
-    store.joinpath(f"ready-{shard.replace('/', '-')}").touch()
-    while len(list(store.glob("ready-*"))) < run.settings.shard.count:
-        time.sleep(0.05)
-    started = time.time()
-    wanted = [(Hypothesis(probe, probe, "", "a minus b", "a"), CONTROLS) for probe in probes]
-    problems = fill(run, wanted, run.settings.shard, print)
-    if problems:
-        raise SystemExit("\n".join(problems))
-    store.joinpath(f"took-{shard.replace('/', '-')}").write_text(json.dumps([started, time.time()]))
+    def __init__(self, folder: Path, count: int):
+        self.folder, self.count = folder, count
+        self.started, self.waited = 0.0, 0.0
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session):
+        from fixtures.activations import image_manifest
+        from fixtures.common import sharing
+        from fixtures.session.run import Run
+
+        made = Run.__init__
+
+        def together(run, *arguments, **options) -> None:
+            made(run, *arguments, **options)
+            run.model.pipeline.encode_prompt("warm up", device=run.model.device)
+            self.folder.joinpath(f"ready-{os.getpid()}").touch()
+            while len(list(self.folder.glob("ready-*"))) < self.count:
+                time.sleep(0.02)
+            self.started = time.time()
+
+        Run.__init__ = together
+        for module in (sharing, image_manifest):
+            module.locked = self._timed(module.locked)
+        try:
+            return (yield)
+        finally:
+            taken = json.dumps([self.started, time.time(), self.waited])
+            self.folder.joinpath(f"took-{os.getpid()}").write_text(taken)
+
+    def _timed(self, locked):
+        @contextmanager
+        def timed(*arguments, **options):
+            asked = time.time()
+            with locked(*arguments, **options) as held:
+                self.waited += time.time() - asked
+                yield held
+
+        return timed
 
 
-def seconds(folder: str, probes: list[str], gpus: int) -> float:
-    """Seconds to fill a fresh store with as many processes as GPUs."""
-    with tempfile.TemporaryDirectory() as store:
-        processes = []
-        for number in range(gpus):
-            environment = os.environ | {"CUDA_VISIBLE_DEVICES": str(number)}
-            shard = f"{number + 1}/{gpus}"
-            command = [sys.executable, "-m", "benchmarks.scaling", folder, "--probes", ",".join(probes)]
-            processes.append(subprocess.Popen([*command, "--worker", store, shard], env=environment, cwd=ROOT))
-        if any(process.wait() for process in processes):
+def pytest_configure(config):
+    """``-p benchmarks.scaling``; under xdist the workers are what is timed."""
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        config.pluginmanager.register(Together(Path(os.environ[FOLDER]), int(os.environ[COUNT])))
+
+
+def measured(arguments: argparse.Namespace, count: int) -> dict:
+    """Seconds of the whole with so many processes, and of each what it was busy and what it waited."""
+    from fixtures.claims.ladder import OBSERVED
+
+    with tempfile.TemporaryDirectory() as folder:
+        project, signs = Path(folder, "project"), Path(folder, "signs")
+        shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        images = project / "stimuli" / "images"
+        shutil.copytree(arguments.images, images) if arguments.images else images.mkdir()
+        signs.mkdir()
+        probes = [f"probes/test_{name}.py" for name in arguments.probes.split(",")] if arguments.probes else ["probes"]
+        command = [sys.executable, "-m"]
+        if arguments.by == "torchrun":
+            command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m"]
+        command += ["pytest", "-q", "-p", "benchmarks.scaling", "--model", arguments.model]
+        command += ["--store", str(Path(folder, "store")), *probes]
+        own = ["--capture-only", "--controls", ",".join(OBSERVED)] if arguments.by == "torchrun" else ["-n", str(count)]
+        environment = os.environ | {FOLDER: str(signs), COUNT: str(count)}
+        done = subprocess.run([*command, *own, *arguments.options], cwd=project, env=environment)
+        found = [json.loads(file.read_text()) for file in sorted(signs.glob("took-*"))]
+        if done.returncode > (arguments.by == "xdist") or len(found) < count:  # a refuted claim is no failure
             raise SystemExit("a process failed")
-        times = [json.loads(file.read_text()) for file in Path(store).glob("took-*")]
-        entries = len(list(Path(store).glob("activations/*/*.safetensors")))
-        print(f"  {gpus} GPU: {entries} entries", flush=True)
-        return max(end for _, end in times) - min(start for start, _ in times)
+        last = max(ended for _, ended, _ in found)
+        processes = [
+            {"busy": ended - started - waited, "locks": waited, "end": last - ended} for started, ended, waited in found
+        ]
+        return {"seconds": last - min(started for started, _, _ in found), "processes": processes}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--gpus", default="1,2")
-    parser.add_argument("--probes", default="self_reference,canonical_pose,kinematic_state")
+    parser.add_argument("--by", choices=("torchrun", "xdist"), default="torchrun")
+    parser.add_argument("--probes", default="")
+    parser.add_argument("--images", type=Path)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("options", nargs="*")
     arguments = parser.parse_args()
-    probes = arguments.probes.split(",")
-    if arguments.worker:
-        work(arguments.model, probes, Path(arguments.worker[0]), arguments.worker[1])
-        return
-    counts = [int(count) for count in arguments.gpus.split(",")]
-    found = {count: seconds(arguments.model, probes, count) for count in counts}
-    for count, value in found.items():
-        speedup = found[counts[0]] * counts[0] / value
-        print(f"  {count} GPU: {value:7.1f} s, speed-up {speedup:.2f}, {speedup / count:.2f} a GPU", flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1))
+    if Path(arguments.model).exists():
+        arguments.model = str(Path(arguments.model).resolve())
+    found = {}
+    for count in (int(text) for text in arguments.gpus.split(",")):
+        found[count] = measured(arguments, count)
+        first = next(iter(found))
+        speedup = found[first]["seconds"] * first / found[count]["seconds"]
+        print(f"{count} GPU: {found[count]['seconds']:7.1f} s, speed-up {speedup:.2f}, {speedup / count:.2f} a GPU")
+        for number, one in enumerate(found[count]["processes"]):
+            waits = f"{one['locks']:6.1f} s for locks, {one['end']:6.1f} s for the last"
+            print(f"  process {number}: busy {one['busy']:7.1f} s, waited {waits}", flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

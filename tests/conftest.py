@@ -21,6 +21,28 @@ ONCE = (
     "statsmodels.stats.multitest",
     *("torch._inductor.compile_fx", "torch._dynamo.repro.after_dynamo", "torch._dynamo.repro.after_aot"),
 )
+LONGEST = (  # minutes each: begun first, so that no worker is left with one of them at the end
+    "calibration",
+    "undecided",
+    "plugin_workers",
+    "plugin",
+    "plugin_robust",
+    "baseline_plugin",
+    "positive_control",
+    "ground_truth_score",
+    "mini_training",
+    "plugin_surroundings",
+    "docs",
+    "controls_causal",
+    "ordering",
+    "terminal",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first; `--dist loadfile --no-loadscope-reorder` hands them out in this order."""
+    rank = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from fixtures.claims.claims import Amplification, Effect
 from fixtures.claims.ladder import CAUSAL, CONTROLS
 from fixtures.claims.statement import statement
-from fixtures.models.source import ALIASES
+from fixtures.models.named import ALIASES
 from fixtures.models.units import Site, channel_groups
 from fixtures.report.claim import evidence, measured
 from fixtures.results.entries import claim_record

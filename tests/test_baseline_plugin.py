@@ -235,7 +235,9 @@ def test_under_xdist_saving_and_comparing_lose_nothing(project, lora):
     found = change(project)
     assert found["weights"]["differ"] == ["joint[1]", "single[2]"]
     assert {row["id"] for row in found["verdicts"]} == {"count_t3", "count_t5"}
-    refused = project.runpytest_subprocess(*arguments, "--save-baseline", "then.json", "--seed", "3")
+    refused = project.runpytest_subprocess(
+        *arguments[:2], "-n", "1", "probes", "--save-baseline", "then.json", "--seed", "3"
+    )
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
 
 

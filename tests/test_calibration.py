@@ -30,7 +30,8 @@ from fixtures.statistics.log_effect import log_effect, percent
 from fixtures.stimuli.wordings import wordings
 from tests.conftest import ROOT
 
-PLANTED = 5  # of the twenty that a calibration plants: they take most of the time
+# of the twenty, two hundred and three of a calibration, which take most of the time
+PLANTED, DRAWN, CARRIED = 3, 100, 2
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -261,11 +262,12 @@ def test_claims_are_the_shipped_ones(name, claims):
 
 @pytest.fixture(scope="module")
 def calibration(tiny):
-    return calibrate(tiny, planted=PLANTED)
+    return calibrate(tiny, planted=PLANTED, drawn=DRAWN, carried=CARRIED)
 
 
-def test_a_calibration_plants_twenty_concepts():
-    assert signature(calibrate).parameters["planted"].default == 20
+def test_a_calibration_is_of_more_than_these_tests_ask_for():
+    full = {name: signature(calibrate).parameters[name].default for name in ("planted", "drawn", "carried")}
+    assert full == {"planted": 20, "drawn": 200, "carried": 3}
 
 
 @pytest.mark.slow
@@ -296,14 +298,14 @@ def test_calibration_row(name, calibration):
         ("Relabelled: p of the effect", 0.01, False, 200),
         ("Planted concept: represents", 0.9, False, PLANTED),
         ("Planted concept: units found", 0.9, False, PLANTED),
-        ("Template: stopped by the placebo", 0.95, False, 190),
-        ("Template: stopped by untrained twins", 0.95, False, 190),
+        ("Template: stopped by the placebo", 0.95, False, 0.95 * DRAWN),
+        ("Template: stopped by untrained twins", 0.95, False, 0.95 * DRAWN),
         ("Template: one wording cannot carry over", 0.95, False, 40),
-        ("Template: interval of the amplification covers 1", 0.93, False, 1400),
+        ("Template: interval of the amplification covers 1", 0.93, False, 7 * DRAWN),
         ("Brightness: stopped by confounds", 0.95, False, 18),
-        ("Planted carriers: AUROC of R", 0.95, False, 6),
-        ("Planted carriers: used", 1.0, False, 3),
-        ("Planted markers: used", 0.0, True, 3),
+        ("Planted carriers: AUROC of R", 0.95, False, 2 * CARRIED),
+        ("Planted carriers: used", 1.0, False, CARRIED),
+        ("Planted markers: used", 0.0, True, CARRIED),
     ],
 )
 def test_bounds_are_those_that_were_promised(name, bound, at_most, n, calibration):

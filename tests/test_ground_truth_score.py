@@ -65,7 +65,7 @@ def test_sets_are_measured_and_asked(cache, tmp_path):
     from fixtures.models.model import Model
     from fixtures.session.options import resolve_settings
 
-    options = {"model": "klein-tiny", "store": str(cache), "device": "cpu", "twins": "3"}
+    options = {"model": "klein-tiny", "store": str(cache), "device": "cpu", "twins": "3", "random-sets": "19"}
     behaviour = read_behaviour(FOLDER / "behaviour.json")
     for entry in behaviour["sets"]:
         entry["model"] = entry["model"].replace("klein-mini", "klein-tiny")

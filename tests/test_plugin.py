@@ -602,7 +602,7 @@ def test_a_run_killed_in_the_middle_of_capture_keeps_whole_batches_and_no_verdic
     assert {claim["verdict"] for claim in left.values()} == {"not evaluated"}
     assert len(list(tmp_path.glob("store/activations/*/*.safetensors"))) == 1
     project.makeconftest('pytest_plugins = ["fixtures.session.plugin"]')
-    again = project.runpytest_subprocess("-p", "no:cacheprovider", "-v", "probes")
+    again = run(project, "-v")
     again.assert_outcomes(passed=1, failed=1)
     again.stdout.fnmatch_lines(["capturing toy: 10 in *"])
     hypothesis = results(project)["hypotheses"][0]

@@ -41,7 +41,7 @@ def test_without_the_plugins_of_the_page_a_run_says_so_in_a_line(project, argume
 
 
 def test_without_the_page_workers_run_too(project):
-    outcome = project.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:html", "-n", "2", "probes")
+    outcome = project.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:html", "-n", "1", "probes")
     outcome.assert_outcomes(passed=1, failed=1)
     outcome.stdout.fnmatch_lines(["no report.html: *"])
 

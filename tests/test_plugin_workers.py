@@ -5,11 +5,15 @@ import os
 import shutil
 
 import pytest
+import torch
 from lora_factory import save_lora
 from toy_project import CONTROL, IMAGES, PROBE, STIMULI, claims, entries, folder, pairs, results, run, write
 
+import fixtures.activations.segments as segments
 import fixtures.models.loading
+from fixtures.activations.capture import _Forward
 from fixtures.claims.ladder import CAUSAL
+from fixtures.common.errors import OutOfMemory
 
 pytest_plugins = "pytester"
 
@@ -67,6 +71,16 @@ def test_a_launcher_gives_the_share(project, tmp_path, monkeypatch):
         assert run(project, "--store", str(tmp_path / "store"), "--capture-only").ret == 0
         seen.append(len(entries(tmp_path / "store")))
     assert 0 < seen[0] < seen[1]
+
+
+def test_processes_that_have_a_share_take_little_at_a_time(project, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "fixtures.session.capture_only.fill", lambda run, *about: seen.append(run.capturing.shared) or []
+    )
+    for share in ("1/1", "1/2"):
+        assert run(project, "--capture-only", "--shard", share).ret == 0
+    assert seen == [False, True]
 
 
 SHARES = [
@@ -210,28 +224,19 @@ def test_capture_only_fails_where_nothing_can_be_captured(project, tmp_path):
     outcome.stdout.fnmatch_lines(["*toy: *toy.toml: *pairs*"])
 
 
-SCARCE = """
-import torch
-import fixtures.activations.capture as capture
-
-whole = capture._Forward.__call__
-
-def scarce(self, batch, text, images, level=None):
-    if self.size > 3:
-        raise torch.OutOfMemoryError("no memory")
-    return whole(self, batch, text, images, level)
-
-capture._Forward.__call__ = scarce
-pytest_plugins = ["fixtures.session.plugin"]
-"""
-
-
-def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path):
+def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path, monkeypatch):
     run(project)
     size = results(project)["protocol"]["batch_size"]
     assert results(project)["model"]["batch_size_halved_from"] is None
-    project.makeconftest(SCARCE)
-    outcome = project.runpytest_subprocess("-p", "no:cacheprovider", "--store", str(tmp_path / "store"), "probes")
+    whole = _Forward.__call__
+
+    def scarce(self, batch, text, images, level=None):
+        if self.size > 3:
+            raise torch.OutOfMemoryError("no memory")
+        return whole(self, batch, text, images, level)
+
+    monkeypatch.setattr(_Forward, "__call__", scarce)
+    outcome = run(project, "--store", str(tmp_path / "store"))
     outcome.assert_outcomes(passed=1, failed=1)
     outcome.stdout.fnmatch_lines([f"*out of memory on cpu; batches of {size // 2} from here on*"])
     assert results(project)["protocol"]["batch_size"] == 2
@@ -239,29 +244,28 @@ def test_out_of_memory_halves_the_batch_and_marks_the_record(project, tmp_path):
     assert results(project)["hypotheses"][0]["activations"]["batch_size"] == 2
 
 
-# No batch of more than three stimuli about a long journey finds memory.
-SCARCE_FOR_ONE = """
-import fixtures.activations.segments as segments
-from fixtures.common.errors import OutOfMemory
+@pytest.fixture
+def scarce_for_one(monkeypatch):
+    """No batch of more than three stimuli about a long journey finds memory."""
+    whole = segments.capture_batches
 
-whole = segments.capture_batches
+    def scarce(pipeline, sites, stimuli, protocol, progress, level=None):
+        if protocol.batch_size > 3 and any("journey" in stimulus.prompt for stimulus in stimuli):
+            raise OutOfMemory("no memory")
+        return whole(pipeline, sites, stimuli, protocol, progress, level)
 
-def scarce(pipeline, sites, stimuli, protocol, progress, level=None):
-    if protocol.batch_size > 3 and any("journey" in stimulus.prompt for stimulus in stimuli):
-        raise OutOfMemory("no memory")
-    return whole(pipeline, sites, stimuli, protocol, progress, level)
+    with monkeypatch.context() as patched:
+        patched.setattr(segments, "capture_batches", scarce)
+        yield patched
 
-segments.capture_batches = scarce
-pytest_plugins = ["fixtures.session.plugin"]
-"""
+
 JOURNEY = "other words about a long journey {number}"
 
 
-def test_each_hypothesis_has_the_protocol_that_it_was_captured_under(project, tmp_path):
+def test_each_hypothesis_has_the_protocol_that_it_was_captured_under(project, tmp_path, scarce_for_one):
     write(project, "probes/test_zother.py", PROBE.replace('"toy"', '"zother"'))
     write(project, "stimuli/zother.toml", (STIMULI + pairs(10, b=JOURNEY)).replace('"toy"', '"zother"'))
-    project.makeconftest(SCARCE_FOR_ONE)
-    project.runpytest_subprocess("-p", "no:cacheprovider", "--store", str(tmp_path / "store"), "probes")
+    run(project, "--store", str(tmp_path / "store"))
     found = results(project)
     first, second = (hypothesis["protocol"] for hypothesis in found["hypotheses"])
     size = found["model"]["batch_size_halved_from"]
@@ -276,15 +280,14 @@ def test_each_hypothesis_has_the_protocol_that_it_was_captured_under(project, tm
     assert "batch size 2" in (place / "cards/zother.md").read_text()
 
 
-def test_store_only_finds_the_protocol_that_a_halving_led_to_and_no_other(project, tmp_path):
+def test_store_only_finds_the_protocol_that_a_halving_led_to_and_no_other(project, tmp_path, scarce_for_one):
     write(project, "stimuli/toy.toml", STIMULI + pairs(10, b=JOURNEY))
-    project.makeconftest(SCARCE_FOR_ONE)
     store = tmp_path / "store"
-    project.runpytest_subprocess("-p", "no:cacheprovider", "--store", str(store), "probes").assert_outcomes(passed=2)
+    run(project, "--store", str(store)).assert_outcomes(passed=2)
     captured = results(project)
     records = [json.loads(file.read_text()) for file in store.glob("models/*.json")]
     assert [record["protocol"] for record in records if "format" in record] == [captured["protocol"]]
-    project.makeconftest('pytest_plugins = ["fixtures.session.plugin"]')
+    scarce_for_one.undo()
     run(project, "--store", str(store), "--store-only").assert_outcomes(passed=2)
     found = results(project)
     assert found["protocol"] == captured["protocol"] == found["hypotheses"][0]["protocol"]

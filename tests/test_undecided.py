@@ -6,6 +6,7 @@ import pytest
 from toy_project import CONTROL, PROBE, STIMULI, folder, pairs, results, run, write
 
 from fixtures.session.options import resolve_settings
+from fixtures.session.run import Run
 from fixtures.session.undecided import undecided
 
 pytest_plugins = "pytester"
@@ -63,11 +64,11 @@ WAYS = [
     ("--reruns", "1"),
     ("--reruns", "2", "--only-rerun", "id"),
     ("--reruns", "1", "-x"),
-    ("--reruns", "1", "-n", "2"),
+    ("--reruns", "1", "-n", "1"),
     ("-n", "2", "--dist", "loadfile"),
     ("-n", "1", "--dist", "loadscope", "--maxfail", "1"),
     ("--count", "2", "--reruns", "1"),
-    ("--count", "2", "-n", "2"),
+    ("--count", "2", "-n", "1"),
     ("-x",),
     ("--lf",),
     ("--ff",),
@@ -104,25 +105,17 @@ def test_repetitions_decide_one_claim_each(green, arguments):
     assert data["multiple_testing"]["n"] == 2
 
 
-FLAKY = """
-import fixtures.session.run as run
+def test_the_last_attempt_decides(green, monkeypatch):
+    decide, failed = Run.evidence, []
 
-decide, failed = run.Run.evidence, []
+    def at_first(self, hypothesis):
+        if not failed:
+            failed.append(1)
+            raise RuntimeError("the cable is loose")
+        return decide(self, hypothesis)
 
-def at_first(self, hypothesis):
-    if not failed:
-        failed.append(1)
-        raise RuntimeError("the cable is loose")
-    return decide(self, hypothesis)
-
-run.Run.evidence = at_first
-pytest_plugins = ["fixtures.session.plugin"]
-"""
-
-
-def test_the_last_attempt_decides(green):
-    green.makeconftest(FLAKY)
-    outcome = green.runpytest_subprocess("probes", "--reruns", "1")
+    monkeypatch.setattr(Run, "evidence", at_first)
+    outcome = started(green, "--reruns", "1")
     assert outcome.ret == pytest.ExitCode.OK and outcome.parseoutcomes()["rerun"] == 1
 
 
