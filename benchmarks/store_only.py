@@ -109,7 +109,7 @@ def write_store(project: Path, store: Path, names: list[str], sets: int) -> None
     level = rng.lognormal(-2, 1, len(units.units)).astype(np.float32) * units.visible(CELL_VISIBILITY)
     level[np.array(TOKENS) == 0] = 0
     found = rng.permutation(len(units.units))[: len(units.units) // 8]
-    counts = np.array(TOKENS, dtype=np.int64)
+    counts, first = np.array(TOKENS, dtype=np.int64), []
     for number, name in enumerate(names):
         stimuli = load_stimuli(project / "stimuli" / f"{name}.toml")
         measured = Measurement(stimuli, model, kept, project / "stimuli" / "images", lambda what: lambda *done: None)
@@ -125,7 +125,7 @@ def write_store(project: Path, store: Path, names: list[str], sets: int) -> None
             values *= level
             kept.get(key, lambda: Activations(values, np.tile(counts, (size, 1))), made_with=made_with)  # noqa: B023
         if number < sets:
-            first = [*(first if number else ()), keys]
+            first.append(keys)
         else:
             for own, other in zip(keys, first[number % sets], strict=True):
                 link(kept, own, other)
