@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fixtures.activations.activations import Activations, pooled_rms, split_members
-from fixtures.claims.cells import amplified_cells
+from fixtures.claims.cells import amplified_cells, cell_products
 from fixtures.claims.effect_records import AmplificationRecord, EffectRecord
 from fixtures.claims.effects import amplification_record, effect_record
 from fixtures.claims.evidence import noise_ratios
@@ -62,7 +62,8 @@ def test_cells_are_the_units_of_one_kind_in_one_block(tiny):
     own, *twins = (shown(tiny, seed, size) for seed, size in enumerate((0.3, 0.1, 0.1, 0.1)))
     effects = effect_record(own, tiny.groups, 0)["cells"]
     own, *twins = (noise_ratios(each, tiny.groups) for each in (own, *twins))
-    amplified = amplified_cells(own, twins, tiny.groups, 0.9)
+    products = [cell_products(each, tiny.groups) for each in (own, *twins)]
+    amplified = amplified_cells(products[0], products[1:], tiny.groups, 0.9)
     units = tiny.groups.units
     assert sum(cell["n_units"] for cell in effects) == len(units) and len(effects) == len(amplified) > 3
     assert list(dict.fromkeys(cell["block"] for cell in effects)) == list(dict.fromkeys(unit.block for unit in units))
