@@ -116,8 +116,10 @@ def main() -> None:
     parser.add_argument("--probes", default="")
     parser.add_argument("--images", type=Path)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("options", nargs="*")
-    arguments = parser.parse_args()
+    given = sys.argv[1:]
+    split = given.index("--") if "--" in given else len(given)
+    arguments = parser.parse_args(given[:split])
+    arguments.options = given[split + 1 :]
     if Path(arguments.model).exists():
         arguments.model = str(Path(arguments.model).resolve())
     found = {}
