@@ -148,7 +148,7 @@ def test_a_reduction_reads_each_segment_once_and_holds_few(both):
             assert held <= len(tile.token_counts)  # those that the tile is of
             del tile
     assert [len(segment.alive) for segment in stored.segments] == [1] * len(stored.segments)
-    assert not any(reading() for segment in stored.segments for reading in segment.alive)
+    assert all(reading() is None for segment in stored.segments for reading in segment.alive)
 
 
 @given(shown(), st.data())
@@ -271,7 +271,7 @@ def test_what_a_run_has_read_is_gone_when_it_has_moved_on(tiny, tmp_path, alive,
     try:
         for hypothesis in hypotheses:
             assert run.evidence(hypothesis)["n_pairs"] == 8
-            assert not any(reference() for reference in differences)
+            assert all(reference() is None for reference in differences)
             run.control(hypothesis, "confounds", [Exceedance(threshold=3.0, margin=1.01)])
             differences.append(weakref.ref(run.measured(hypothesis)[0].differences))
             assert differences[-1]() is not None
@@ -283,5 +283,5 @@ def test_what_a_run_has_read_is_gone_when_it_has_moved_on(tiny, tmp_path, alive,
     gc.collect()
     held = [run.measured(hypothesis)[0] for hypothesis in hypotheses]
     assert sum("differences" in vars(measurement) for measurement in held) == 0
-    assert len(alive) > 2 * len(names) and not any(reference() for reference in alive)
-    assert not any(reference() for reference in differences)
+    assert len(alive) > 2 * len(names) and all(reference() is None for reference in alive)
+    assert all(reference() is None for reference in differences)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_ind_from_stats
 
 from fixtures.statistics.amplification import MARGIN, amplification, selectivity
-from fixtures.statistics.log_effect import SMALLEST_EFFECT, log_effect, log_effect_square
+from fixtures.statistics.cross_products import Products
+from fixtures.statistics.log_effect import SMALLEST_EFFECT, effect_without_one, log_effect, log_effect_square
 
 
 def networks(rng, effects, n_pairs=25, n_units=80, noise=0.3):
@@ -156,3 +157,24 @@ def test_bad_input_is_named(change, message):
     own, *twins = networks(np.random.default_rng(9), [0.1] * 4)
     with pytest.raises(ValueError, match=message):
         change(own, twins)
+
+
+@given(st.integers(0, 2**16), st.integers(2, 30), st.integers(1, 20))
+@settings(deadline=None, max_examples=30)
+def test_products_of_pairs_say_the_same_as_the_log_ratios_that_they_are_of(seed, n_pairs, n_units):
+    rng = np.random.default_rng(seed)
+    own, *twins = networks(rng, rng.uniform(0.0, 0.5, 4), n_pairs, n_units)
+    of_own, *of_twins = (Products.of(values) for values in (own, *twins))
+    assert of_own.shape == own.shape and Products.of(of_own) is of_own
+    np.testing.assert_allclose(of_own.values, np.einsum("iu,ju->ij", own, own) / n_units, atol=1e-12)
+    for one, other in (
+        (amplification(own, twins), amplification(of_own, of_twins)),
+        (selectivity((own, twins), (twins[0], twins)), selectivity((of_own, of_twins), (of_twins[0], of_twins))),
+        (log_effect(own, permutations=100), log_effect(of_own, permutations=100)),
+    ):
+        np.testing.assert_equal(vars(one), vars(other))
+    assert log_effect_square(own) == log_effect_square(of_own)
+    if n_pairs > 2:
+        assert vars(effect_without_one(own, range(n_pairs))) == vars(effect_without_one(of_own, range(n_pairs)))
+    with pytest.raises(ValueError, match="not finite"):
+        Products.of(np.where(own == own[0, 0], np.nan, own))
