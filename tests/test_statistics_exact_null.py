@@ -179,7 +179,6 @@ def test_walking_bounds_and_chunks_change_nothing(monkeypatch, t_bound, integers
         bound = t_bound / np.sqrt(12 + t_bound**2) if t_bound < np.inf else np.inf
         monkeypatch.setattr(walk_bounds, "cheapest_bounds", lambda maxima, *_: np.full(len(maxima), bound))
     monkeypatch.setattr(exact_flips, "_WALK_UNITS", 7)
-    monkeypatch.setattr(exact_flips, "_COMPLETE_UNITS", 5)
     monkeypatch.setattr(exact_flips, "_MAX_RIGHT", 5)
     monkeypatch.setattr(exact_flips, "_GROUP_PAIRS", 3)
     actual = sign_flip_null(differences)
@@ -200,7 +199,6 @@ def test_the_screen_does_not_blur_maxima(monkeypatch):
     rng = np.random.default_rng(7)
     vectors = unit_vectors(rng.standard_normal((11, 1)) * (1 + 1e-6 * rng.standard_normal((11, 60))))
     monkeypatch.setattr(walk_bounds, "cheapest_bounds", lambda maxima, *_: np.full(len(maxima), np.inf))
-    monkeypatch.setattr(exact_flips, "_COMPLETE_UNITS", 1)
     tables = exact_flips.exact_tables(vectors, sum_bound((3,), 11))
     _, maxima = evaluate(vectors, signs_of(np.arange(2**10), 6, 5), sum_bound((3,), 11))
     np.testing.assert_allclose(tables.maxima, maxima, rtol=1e-12, atol=1e-15)
