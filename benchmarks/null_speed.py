@@ -161,6 +161,8 @@ def by_turns(options: argparse.Namespace) -> dict:
         for kind, setting in KINDS.items():
             for name in ("exact", "scipy") if number % 2 == 0 else ("scipy", "exact"):
                 seconds[kind][name].append(_in_a_process(name, options, setting)["seconds"])
+        last = {kind: {name: round(values[-1], 2) for name, values in both.items()} for kind, both in seconds.items()}
+        print(f"round {number + 1}: {json.dumps(last)}", flush=True)
     record = {}
     for kind, both in seconds.items():
         ratios = [a / b for a, b in zip(both["exact"], both["scipy"], strict=True)]
