@@ -32,9 +32,20 @@ INTERPRETED = """
 import sys
 import numpy as np
 import torch
+from triton.runtime import interpreter
 from fixtures.statistics.kernels import exact_flips, gpu_flips, gpu_kernels
 from fixtures.statistics.signed_sums import sum_bound, unit_vectors
 
+prepare = interpreter._patch_lang_tensor
+
+
+def prepare_for_numpy(tensor, *scope):
+    # Triton 3.6 reads a loop's limit with int(array of one element), which NumPy refuses since 2.4.
+    prepare(tensor, *scope)
+    tensor.__index__ = lambda self: self.handle.data.item()
+
+
+interpreter._patch_lang_tensor = prepare_for_numpy
 differences = np.load(sys.argv[1])
 vectors, bounds = unit_vectors(differences), sum_bound((1, 3), len(differences))
 tables = exact_flips.exact_tables(vectors, bounds)
