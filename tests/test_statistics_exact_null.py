@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fixtures.statistics.kernels import exact_flips, walk_bounds
+from fixtures.statistics.kernels.unit_groups import group_units
 from fixtures.statistics.paired_t import paired_t
 from fixtures.statistics.random_flips import evaluate
 from fixtures.statistics.sign_flips import sign_flip_null
@@ -169,23 +170,72 @@ def test_thresholds_do_not_influence_each_other():
         assert alone.p == count.p
 
 
-@pytest.mark.parametrize("t_bound", [0.0, 1.0, 2.5, 4.0, np.inf, None])
-@pytest.mark.parametrize("integers", [False, True])
-def test_walking_bounds_and_chunks_change_nothing(monkeypatch, t_bound, integers):
+def force_plan(monkeypatch, bound, by_groups):
+    monkeypatch.setattr(
+        walk_bounds, "cheapest_plan", lambda maxima, *_: walk_bounds.Plan(np.full(len(maxima), bound), by_groups)
+    )
+
+
+@pytest.mark.parametrize("t_bound", [0.0, 1.0, 2.5, 4.0, np.inf, None, "groups"])
+@pytest.mark.parametrize("kind", ["continuous", "integers", "repeated", "signs"])
+def test_plans_and_chunks_change_nothing(monkeypatch, t_bound, kind):
     rng = np.random.default_rng(4)
-    differences = rng.integers(-3, 4, (13, 37)) if integers else rng.standard_normal((13, 37))
+    differences = rng.standard_normal((13, 137))
+    if kind == "integers":
+        differences = rng.integers(-3, 4, (13, 137))
+    if kind == "repeated":
+        differences[:, 100:] = -2 * differences[:, 90:127]
+    if kind == "signs":
+        differences[:, :50] = rng.choice((-1, 1), (13, 50))
+    force_plan(monkeypatch, np.inf, by_groups=False)
     expected = sign_flip_null(differences)
-    if t_bound is not None:
-        bound = t_bound / np.sqrt(12 + t_bound**2) if t_bound < np.inf else np.inf
-        monkeypatch.setattr(walk_bounds, "cheapest_bounds", lambda maxima, *_: np.full(len(maxima), bound))
+    monkeypatch.undo()
+    if t_bound == "groups":
+        force_plan(monkeypatch, np.inf, by_groups=True)
+    elif t_bound is not None:
+        force_plan(monkeypatch, t_bound / np.sqrt(12 + t_bound**2) if t_bound < np.inf else np.inf, by_groups=False)
     monkeypatch.setattr(exact_flips, "_WALK_UNITS", 7)
-    monkeypatch.setattr(exact_flips, "_COMPLETE_UNITS", 5)
     monkeypatch.setattr(exact_flips, "_MAX_RIGHT", 5)
     monkeypatch.setattr(exact_flips, "_GROUP_PAIRS", 3)
     actual = sign_flip_null(differences)
     assert_same_null(actual, expected)
     assert actual.max_abs_t.adjusted_p.tolist() == expected.max_abs_t.adjusted_p.tolist()
     assert actual.max_abs_t.bin_flips.sum() == 2**12
+
+
+@quick
+@given(small_integers, st.sampled_from([(3, 5), (0.5, 1, 2)]))
+def test_counts_by_groups_against_rational_arithmetic(differences, thresholds):
+    with pytest.MonkeyPatch.context() as patch:
+        force_plan(patch, np.inf, by_groups=True)
+        null = sign_flip_null(differences, thresholds)
+    for count, threshold in zip(null.counts, thresholds, strict=True):
+        assert_counts(count, rational_counts(differences, threshold))
+
+
+@quick
+@given(st.integers(2, 9), st.integers(1, 300), st.integers(1, 70), st.integers(0, 2**32 - 1))
+def test_groups_hold_every_unit_once_up_to_its_sign(n_pairs, n_units, size, seed):
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((n_pairs, n_units))
+    repeated = vectors[:, rng.integers(0, n_units, n_units)] * rng.choice((-1, 1), n_units)
+    grouped = group_units(np.hstack([vectors, repeated]), size)
+    assert len(grouped) == -(-n_units // size) * size and not grouped[n_units:].any()
+
+    def canonical(units):
+        units = units * np.sign(units[:, :1])
+        return units[np.lexsort(units.T)]
+
+    np.testing.assert_array_equal(canonical(grouped[:n_units]), canonical(vectors.T))
+
+
+def test_units_of_two_directions_are_parted():
+    rng = np.random.default_rng(9)
+    centres = np.array([[1, 1], [0.5, -0.5], [0, 0]])
+    belongs = rng.permutation(np.repeat([0, 1], 64))
+    vectors = (centres[:, belongs] + 0.01 * rng.standard_normal((3, 128))) * rng.choice((-1, 1), 128)
+    nearest = np.abs(group_units(vectors, 64) @ centres).argmax(axis=1)
+    assert (nearest[:64] == nearest[0]).all() and (nearest[64:] == 1 - nearest[0]).all()
 
 
 def signs_of(flips, n_left, n_right):
@@ -195,19 +245,26 @@ def signs_of(flips, n_left, n_right):
     return 1.0 - 2.0 * bits
 
 
-def test_the_screen_does_not_blur_maxima(monkeypatch):
-    """Units that differ by less than 16 bits resolve, each in a chunk of its own."""
+@pytest.mark.parametrize("by_groups", [False, True])
+def test_the_screen_does_not_blur(monkeypatch, by_groups):
+    """Units that differ by less than 16 bits resolve."""
     rng = np.random.default_rng(7)
     vectors = unit_vectors(rng.standard_normal((11, 1)) * (1 + 1e-6 * rng.standard_normal((11, 60))))
-    monkeypatch.setattr(walk_bounds, "cheapest_bounds", lambda maxima, *_: np.full(len(maxima), np.inf))
-    monkeypatch.setattr(exact_flips, "_COMPLETE_UNITS", 1)
-    tables = exact_flips.exact_tables(vectors, sum_bound((3,), 11))
-    _, maxima = evaluate(vectors, signs_of(np.arange(2**10), 6, 5), sum_bound((3,), 11))
+    force_plan(monkeypatch, np.inf, by_groups)
+    signs = signs_of(np.arange(2**10), 6, 5)
+    bounds = np.median(np.abs(signs @ vectors), axis=1)[[5, 70]]
+    tables = exact_flips.exact_tables(vectors, bounds)
+    counts, maxima = evaluate(vectors, signs, bounds)
+    assert (tables.counts.transpose(1, 0, 2).reshape(2, -1) == counts).all()
+    assert 0 < counts[0][5] < 60
     np.testing.assert_allclose(tables.maxima, maxima, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("by_groups", [None, True])
 @pytest.mark.parametrize("kind", ["independent", "correlated", "integers"])
-def test_single_flips_of_25_pairs(kind):
+def test_single_flips_of_25_pairs(monkeypatch, kind, by_groups):
+    if by_groups is not None:
+        force_plan(monkeypatch, np.inf, by_groups)
     rng = np.random.default_rng(8)
     differences = rng.standard_normal((25, 2500))
     if kind == "correlated":
