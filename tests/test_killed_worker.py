@@ -7,10 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from toy_project import IMAGES, PROBE, claims, entries, pairs, results, write
+from toy_project import IMAGES, PROBE, claims, entries, noise, pairs, results, write
 from toy_project import run as run_here
 
 import fixtures.activations.images
@@ -26,7 +24,7 @@ import os, signal, time
 from pathlib import Path
 import fixtures.activations.images as images
 import fixtures.activations.segments as segments
-from test_killed_worker import noise
+from toy_project import noise
 
 capture, begun = segments.capture_batches, dict(images=0, segments=0)
 
@@ -53,14 +51,6 @@ segments.capture_batches, images._generate = captured, drawn
 pytest_plugins = ["fixtures.session.plugin"]
 """
 STORED = {"images": "stimuli/images/*/toy/*.png", "segments": "store/activations/*/*.json"}
-
-
-def noise(batch) -> list[Image.Image]:
-    """Pictures in the place of those that the model would draw."""
-    return [
-        Image.fromarray(np.random.default_rng(request.seed).integers(0, 256, (64, 64, 3), np.uint8))
-        for request in batch
-    ]
 
 
 @pytest.mark.parametrize("what", STORED)

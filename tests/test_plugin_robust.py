@@ -7,14 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
 
 import pytest
-from toy_project import IMAGES, PROBE, STIMULI, claims, entries, folder, pairs, results, run, write
+from toy_project import IMAGES, PROBE, STIMULI, claims, entries, folder, noise, pairs, results, run, write
 from without_flock import no_flock
 
 from fixtures.activations.inventory import FORMAT
@@ -23,6 +21,7 @@ from fixtures.common.sharing import share
 
 pytest_plugins = "pytester"
 
+ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "probes"]
 
 
@@ -239,17 +238,27 @@ def test_a_lock_of_another_machine_is_waited_for_in_words(project, store, unlock
     locks = sorted(store.glob("activations/*/*.lock"))
     for lock in locks:
         lock.write_text("77\nelsewhere\n")
-    monkeypatch.setattr("fixtures.activations.store.share", partial(share, patience=0.2))
-    ended = threading.Timer(2.0, lambda: [lock.unlink(missing_ok=True) for lock in locks])
-    ended.start()
+
+    def told(*about) -> None:
+        *about, notify = about
+
+        def note(line: str) -> None:
+            notify(line)
+            for lock in locks:
+                lock.unlink(missing_ok=True)
+
+        share(*about, note, patience=0.2)
+
+    monkeypatch.setattr("fixtures.activations.store.share", told)
     outcome = run(project, "--store", str(store), "--refresh")
     outcome.assert_outcomes(passed=1, failed=1)
     outcome.stdout.fnmatch_lines([f"waiting for {store}*.lock: process 77 on elsewhere holds it.*delete the file."])
 
 
 @pytest.fixture
-def drawn(project):
-    """The toy project with images that the model draws."""
+def drawn(project, monkeypatch):
+    """The toy project with images, which are noise."""
+    monkeypatch.setattr("fixtures.activations.images._generate", lambda pipeline, batch, *about: noise(batch))
     write(project, "stimuli/toy.toml", IMAGES.replace('placebo = ["seed", "brightness"]\n', "") + pairs(9))
     return project
 
@@ -309,7 +318,9 @@ from pathlib import Path
 import fixtures.activations.images as images
 import fixtures.activations.segments as segments
 
-capture, draw = segments.capture_batches, images._generate
+from toy_project import noise
+
+capture = segments.capture_batches
 
 def note(kind, names):
     with Path(f"computed-{os.getpid()}.txt").open("a") as stream:
@@ -321,15 +332,16 @@ def counted(pipeline, sites, stimuli, protocol, progress, level=None):
 
 def drawn(pipeline, batch, texts, protocol):
     note("image", (f"{request.name} {request.seed}" for request in batch))
-    return draw(pipeline, batch, texts, protocol)
+    return noise(batch)
 
 segments.capture_batches, images._generate = counted, drawn
 pytest_plugins = ["fixtures.session.plugin"]
 """
 
 
-def test_two_runs_at_once_on_one_store_compute_each_entry_once(drawn, store):
+def test_two_runs_at_once_on_one_store_compute_each_entry_once(drawn, store, monkeypatch):
     write(drawn, "stimuli/toy.toml", IMAGES.replace('placebo = ["seed", "brightness"]\n', "") + pairs(25))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     drawn.makeconftest(COUNTED)
     command = [*COMMAND, "--store", str(store)]
     both = [subprocess.Popen(command, cwd=drawn.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in "12"]

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from lora_factory import save_lora
-from toy_project import CONTROL, IMAGES, PROBE, STIMULI, claims, entries, folder, pairs, results, run, write
+from toy_project import CONTROL, IMAGES, PROBE, STIMULI, claims, entries, folder, noise, pairs, results, run, write
 
 import fixtures.activations.segments as segments
 import fixtures.models.loading
@@ -19,8 +19,9 @@ pytest_plugins = "pytester"
 
 
 @pytest.fixture
-def whole(project):
-    """The toy project with images, a placebo and all controls."""
+def whole(project, monkeypatch):
+    """The toy project with images, which are noise, a placebo and all controls."""
+    monkeypatch.setattr("fixtures.activations.images._generate", lambda pipeline, batch, *about: noise(batch))
     write(project, "stimuli/toy.toml", IMAGES + pairs(9))
     write(project, "probes/test_toy.py", PROBE + CONTROL)
     return project

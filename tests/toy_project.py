@@ -5,6 +5,9 @@ The fixtures ``project`` and ``ladder`` of conftest.py write it into pytester's 
 
 import json
 
+import numpy as np
+from PIL import Image
+
 STIMULI = """hypothesis = "toy"
 presentation = "prompt_pairs"
 a = "left"
@@ -79,6 +82,14 @@ def folder(project):
 def entries(store):
     """What was captured into a store."""
     return sorted(file.name for file in store.glob("activations/*/*.safetensors"))
+
+
+def noise(batch) -> list[Image.Image]:
+    """Pictures in the place of those that the model would draw."""
+    return [
+        Image.fromarray(np.random.default_rng(request.seed).integers(0, 256, (64, 64, 3), np.uint8))
+        for request in batch
+    ]
 
 
 def known(project, verdict, stimuli=None, **protocol):
