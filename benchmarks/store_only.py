@@ -150,8 +150,8 @@ def link(store: Store, key: dict, other: dict) -> None:
     own.write_bytes(readable_json(sidecar | {"sidecar_sha256": sha256_of(sidecar)}))
 
 
-def run(project: Path, store: Path, names: list[str], controls: str) -> tuple[float, float]:
-    """Seconds of a run of these hypotheses, and the peak of its resident memory in MiB."""
+def run(project: Path, store: Path, names: list[str], controls: str) -> tuple[float, float, float]:
+    """Seconds of a run of these hypotheses, of its processors, and the peak of its resident memory in MiB."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--store-only", "--model", NAME]
     command += ["--store", str(store), "--controls", controls, "--null", "monte-carlo"]
     command += [f"probes/test_{name}.py" for name in names]
@@ -174,7 +174,8 @@ def run(project: Path, store: Path, names: list[str], controls: str) -> tuple[fl
     decided = [claim["verdict"] for entry in data["hypotheses"] for claim in entry["claims"] + entry["controls"]]
     if len(data["hypotheses"]) != len(names) or "not evaluated" in decided:
         sys.exit(text)
-    return seconds, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    used = usage.ru_utime + usage.ru_stime
+    return seconds, used, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def main() -> None:
@@ -202,11 +203,11 @@ def main() -> None:
             for number in chosen:
                 shutil.rmtree(store / "evaluations", ignore_errors=True)
                 for what in ("evaluated", "again, from the store"):
-                    seconds, peak = run(project, store, names[:number], arguments.controls)
-                    each.append(seconds / number)
+                    seconds, used, peak = run(project, store, names[:number], arguments.controls)
+                    each.append(used / number)
                     print(
-                        f"  {number:4} hypotheses {what:21} {seconds:7.1f} s, {each[-1]:6.2f} s each "
-                        f"({each[-1] / each[(len(each) - 1) % 2]:.2f} times the first), peak {peak:6.0f} MiB",
+                        f"  {number:4} hypotheses {what:21} {seconds:7.1f} s; on processors {each[-1]:6.2f} s each "
+                        f"({each[-1] / each[(len(each) - 1) % 2]:.2f} times the first); peak {peak:6.0f} MiB",
                         flush=True,
                     )
 
