@@ -35,6 +35,7 @@ PHASES = (  # module, name in it, phase
     ("fixtures.activations.causal", "patch", "patching"),
     ("fixtures.activations.causal", "attribution", "attribution"),
     ("fixtures.session.ahead", "Ahead.take", "waiting for captures"),
+    ("fixtures.common.in_turn", "InTurn.__enter__", "waiting for the model"),
     ("fixtures.session.run", "Run.measured", "statistics and controls"),
     ("fixtures.session.run", "Run.control", "statistics and controls"),
     ("fixtures.session.html_page", "claims_table_html", "page and results.json"),
@@ -82,14 +83,18 @@ class Calls:
             plain = plain_blocks(loaded.family, module) if name == "transformer" else nullcontext()
             call, seconds = getattr(module, method), []
             with torch.inference_mode(), plain:
-                with FlopCounterMode(display=False) as operations:
-                    call(*arguments, **options)
-                for _ in range(ROUNDS):
-                    _wait()
-                    began = time.perf_counter()
-                    call(*arguments, **options)
-                    _wait()
-                    seconds.append(time.perf_counter() - began)
+                try:
+                    with FlopCounterMode(display=False) as operations:
+                        call(*arguments, **options)
+                    for _ in range(ROUNDS):
+                        _wait()
+                        began = time.perf_counter()
+                        call(*arguments, **options)
+                        _wait()
+                        seconds.append(time.perf_counter() - began)
+                except torch.OutOfMemoryError:
+                    print(f"no memory for a bare {name}.{method} of {shapes}: not in the floor")
+                    continue
             found.append(
                 {
                     "component": f"{name}.{method}",
@@ -123,7 +128,7 @@ class Phases:
     """Seconds by phase, calls of components, and what they come to."""
 
     def __init__(self):
-        self.started, self.run, self.tests = time.perf_counter(), None, 0
+        self.started, self.run, self.tests, self.peak = time.perf_counter(), None, 0, 0
         self.seconds, self.stacks, self.calls = Counter(), {}, Calls()
         self.file = os.environ.get("PHASES_JSON")
         self.limit = 60 * float(os.environ.get("PHASES_MINUTES", "inf"))
@@ -178,11 +183,17 @@ class Phases:
 
     def pytest_runtest_logfinish(self, nodeid, location):
         self.tests += 1
+        self._look()
         self._keep({"phases": dict(self.seconds), "whole": time.perf_counter() - self.started, "killed": True})
+
+    def _look(self) -> None:
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            self.peak = torch.cuda.max_memory_reserved()
 
     def _keep(self, about: dict) -> None:
         if self.file:
             about |= {"tests": self.tests, "host_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+            about |= {"gpu_bytes": self.peak}
             Path(self.file).write_text(json.dumps(about, indent=1))
 
     def pytest_runtest_teardown(self, item, nextitem):
@@ -190,9 +201,9 @@ class Phases:
             item.session.shouldstop = "out of time; the same command goes on from here"
 
     def pytest_unconfigure(self):
-        whole, calls, peak, rate = time.perf_counter() - self.started, [], 0, None
-        if torch.cuda.is_available():
-            peak = torch.cuda.max_memory_reserved()
+        whole, calls, rate = time.perf_counter() - self.started, [], None
+        self._look()  # bare calls add to the peak
+        self._keep({"phases": dict(self.seconds), "whole": whole, "killed": True})
         if self.calls.number and os.environ.get("PHASES_BARE") != "0":
             calls, rate = self.calls.bare(self.run.model.loaded), torch.cuda.is_available() and _matrix_rate()
         bare = sum(call["calls"] * call["seconds"] for call in calls)
@@ -200,7 +211,7 @@ class Phases:
         for phase, seconds in [*self.seconds.most_common(), ("whole run", whole)]:
             ratio = f"{seconds / bare:7.2f}" if bare else "      -"
             print(f"  {phase:<28} {seconds:7.1f} s {ratio}")
-        about = {"phases": dict(self.seconds), "whole": whole, "calls": calls, "gpu_bytes": peak}
+        about = {"phases": dict(self.seconds), "whole": whole, "calls": calls}
         self._keep(about | {"matrix_rate": rate, "bare_seconds": time.perf_counter() - self.started - whole})
 
 

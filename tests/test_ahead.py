@@ -4,6 +4,8 @@ from concurrent.futures import CancelledError
 from threading import Event, current_thread, main_thread
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fixtures.claims.hypothesis import compared_hypothesis
 from fixtures.common.errors import ProbeError
@@ -41,6 +43,31 @@ def test_the_next_is_begun_once_the_one_before_it_is_there(capture):
     assert ahead.take(ORDER[2]) == "THREE"
     assert capture.asked == [("one", True), ("two", False), ("three", False)]
     ahead.close()
+
+
+def test_on_a_gpu_all_are_begun_one_after_the_other(capture):
+    ahead = Ahead(ORDER, capture, most=3)
+    assert ahead.take(ORDER[0]) == "ONE"
+    assert capture.begun["three"].wait(10)  # although nobody has taken the second, and it fails
+    assert capture.asked == [("one", True), ("two", False), ("three", False)]
+    with pytest.raises(ProbeError, match="two is broken"):
+        ahead.take(ORDER[1])
+    assert ahead.take(ORDER[2]) == "THREE" and len(capture.asked) == 3
+    ahead.close()
+
+
+@given(st.integers(1, 9), st.lists(st.integers(0, 7), max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_whatever_is_asked_for_comes_and_no_more_than_that_waits(most, asked):
+    order = [compared_hypothesis(str(number)) for number in range(6)]
+    begun = []
+    ahead = Ahead(order, lambda one: begun.append(one.id) or one.id, most)
+    for number in asked:
+        wanted = compared_hypothesis(str(number))  # 6 and 7 are in no order
+        assert ahead.take(wanted) == wanted.id
+        assert len(ahead.coming) <= most
+    ahead.close()
+    assert len(begun) <= len(asked) + most and set(begun) >= set(map(str, asked))
 
 
 def test_asked_again_it_is_captured_again_and_nothing_is_begun_twice(capture):

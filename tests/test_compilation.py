@@ -1,5 +1,7 @@
 """Whether blocks are compiled: decided from the job, on record, and taken back where there is no compiler."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,14 +13,17 @@ from fixtures.activations.presentation import Stimulus
 from fixtures.activations.prompts import encode_prompts
 from fixtures.activations.segments import Captures
 from fixtures.activations.store import Store
+from fixtures.claims.hypothesis import compared_hypothesis
 from fixtures.common.errors import CompilerFailed
 from fixtures.models import compilation
 from fixtures.models.compilation import PARAMETERS, PASSES, Job, choose, pays
 from fixtures.models.hooks import compiled
 from fixtures.models.loading import load_model
 from fixtures.models.model import Model
+from fixtures.session.capturing import Capturing, _captures
 from fixtures.session.options import resolve_settings
 
+ROOT = Path(__file__).parents[1]
 LARGE = 4 * PARAMETERS
 passes = st.integers(0, 10**6)
 
@@ -112,3 +117,21 @@ def test_the_store_says_how_a_model_was_captured(tmp_path, tiny):
         inventory.remember_model(Model(model_of(tmp_path, compile=compile)))
         assert found() is expected
         assert found("cuda:1") is None
+
+
+@pytest.mark.parametrize("controls, times", [(None, 1), ("none", 1), ("all", 15), ("replication", 2), ("untrained", 7)])
+def test_what_is_asked_for_is_counted(tmp_path, controls, times):
+    assert _captures(model_of(tmp_path, controls=controls), twins=3) == times
+
+
+def test_a_job_counts_all_stimuli_of_each_process(tmp_path):
+    order = [compared_hypothesis("canonical_pose"), compared_hypothesis("perspective_taking")]
+    for processes, expected in ((0, 110), (4, 27)):
+        about = tmp_path, None, None, print, "", processes, order
+        capturing = Capturing(model_of(tmp_path), *about)
+        capturing.stimuli = ROOT / "stimuli"
+        assert capturing.model.job(capturing.model) == Job(expected, None)
+    Inventory(tmp_path).remember_model(Model(model_of(tmp_path, compile="on")))
+    assert capturing.model.job(capturing.model) == Job(27, True)
+    again = Capturing(model_of(tmp_path, refresh=True), *about)
+    assert again.model.job(again.model) == Job(0, None)
