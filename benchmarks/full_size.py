@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import start_to_report
 from benchmarks.capture_speed import bare_inputs, pipeline_calls
@@ -70,13 +71,14 @@ def matrix_rate(size: int = 8192) -> float:
     return 2 * size**3 * 20 / seconds(lambda: [a @ b for _ in range(20)])
 
 
-def forward_operations(transformer, tokens: int) -> float:
-    """Operations of one forward pass of one stimulus: two a weight and token, and attention."""
-    config = transformer.config
-    width = config.num_attention_heads * config.attention_head_dim
-    blocks = config.num_layers + config.num_single_layers
-    weights = sum(parameter.numel() for parameter in transformer.parameters())
-    return 2 * weights * tokens + 4 * blocks * tokens**2 * width
+@torch.inference_mode()
+def forward_operations(model: Model, reference: bool) -> float:
+    """Operations of one bare forward pass of one stimulus, by PyTorch's counter: matrix products and attention. In
+    joint blocks each stream has weights of its own, which its own tokens alone meet."""
+    inputs = bare_inputs(model, reference)
+    with FlopCounterMode(display=False) as counted:
+        model.pipeline.transformer(**inputs)
+    return counted.get_total_flops() / len(inputs["hidden_states"])
 
 
 @torch.inference_mode()
@@ -262,12 +264,10 @@ def main() -> None:
     arguments = parser.parse_args()
     model = Model(resolve_settings({"model": arguments.model}, {}, Path.cwd()))
     print(f"loaded in {timed(lambda: model.pipeline):.1f} s", flush=True)
-    protocol, rate, transformer = model.protocol, matrix_rate(), model.pipeline.transformer
+    protocol, rate = model.protocol, matrix_rate()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {model.device_name}, {protocol.dtype}, {protocol.resolution} pixels")
     print(f"batches of {protocol.batch_size}; bfloat16 matrix products at {rate / 1e12:.0f} TFLOP/s")
-    tokens = (protocol.resolution // 16) ** 2
-    image = forward_operations(transformer, protocol.text_length + 2 * tokens) / rate
-    prompt = forward_operations(transformer, protocol.text_length + tokens) / rate
+    image, prompt = (forward_operations(model, reference) / rate for reference in (True, False))
     floors = {f"{way} forward, image pairs": image for way in ("bare", "compiled")}
     floors |= {f"{way} forward, prompt pairs": prompt for way in ("bare", "compiled")}
 

@@ -105,6 +105,14 @@ def test_blocks_are_compiled_for_a_while(tiny, monkeypatch):
     assert kinds == len(counted) == 2  # joint and single blocks, and not again the second time
 
 
+def test_nothing_of_compiling_is_logged(tiny, caplog):
+    loaded = load_model(tiny.source, "cpu", "float32")
+    compiled.compile_blocks(loaded.family, loaded.transformer, backend="eager")
+    with torch.inference_mode():
+        loaded.transformer(**loaded.family.smallest_pass(loaded.transformer)[0])
+    assert not [record for record in caplog.records if record.name == "torch.__trace"]
+
+
 def test_another_thread_goes_on_with_what_one_has_compiled(tiny, quick):
     with ThreadPoolExecutor(1) as thread:
         found = thread.submit(capture, quick, tiny.sites, stimuli(), tiny.protocol).result()
