@@ -2,6 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 READY = $(VENV)/.ready
 PYTEST = $(VENV)/bin/python -m pytest
+SHARED = -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: probes test lint benchmark clean
 
@@ -9,8 +10,7 @@ probes: $(READY)  ## run the probes on the embedded default model
 	$(PYTEST) $(ARGS)
 
 test: $(READY)  ## run the project's own tests
-	OMP_NUM_THREADS=1 $(PYTEST) $(if $(filter tests%,$(ARGS)),,tests) -n logical --maxprocesses 8 \
-		--dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) $(if $(filter tests%,$(ARGS)),,tests) $(SHARED) $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -190,7 +190,7 @@ def test_images_are_the_same_with_turns(tiny, turning):
     pictures = []
     for loaded in (tiny.loaded, turning):
         texts = encode_prompts(loaded, ["a glass", "a broken glass", ""], tiny.protocol)
-        pictures.append(_generate(loaded, requests, texts, tiny.protocol, len(requests), print)[0])
+        pictures.append(_generate(loaded, requests, texts, tiny.protocol))
     assert pictures[0] == pictures[1]
 
 

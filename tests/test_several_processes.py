@@ -73,9 +73,9 @@ class Job:
             range(len(keys)), names.__getitem__, lambda n: names[n] in self.stored, work, ValueError, group
         )
 
-    def get_all(self, keys, compute, refresh, made_with, kind=Activations, group=1):
+    def get_all(self, keys, compute, refresh, made_with, kind=Activations, group=1, hold=lambda value, entry: value):
         self.fill(keys, compute, refresh, made_with, kind, group)
-        values = [value(kind, len(key.get("stimuli", ()))) for key in keys]
+        values = [hold(value(kind, len(key.get("stimuli", ()))), None) for key in keys]
         return values, [{"created": "", "made_with": None, "from_store": True}] * len(keys)
 
     def manifest(self, folder: Path, *about) -> SimpleNamespace:
@@ -87,7 +87,7 @@ class Job:
         def image(request) -> ImageFile:
             return self.images[folder, request.name]
 
-        def add(requests, encoded) -> None:
+        def add(requests, encoded, compiled) -> None:
             for request in requests:
                 name = f"{folder.parent.name}/{folder.name}/{request.name}"
                 self.images[folder, request.name] = ImageFile(folder / request.name, name, request.seed, pixels=name)
@@ -101,11 +101,11 @@ class Job:
             unwritable=ValueError,
         )
 
-    def generate(self, load, requests, texts, protocol, keep, progress) -> None:
+    def generate(self, load, requests, texts, protocol, keep, progress, notify) -> None:
         for start in range(0, len(requests), protocol.batch_size):
             load()
             self.clock.work(GENERATED * protocol.batch_size)  # a batch is filled up
-            keep(requests[start : start + protocol.batch_size], None)
+            keep(requests[start : start + protocol.batch_size], None, False)
 
 
 def seconds(key: dict) -> float:
