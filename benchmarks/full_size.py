@@ -201,7 +201,7 @@ def generation(model: Model, n_images: int) -> dict[str, float]:
 
     def ours():
         texts = encode_prompts(model.loaded, [*prompts, ""], protocol)
-        generate(lambda: model.loaded, requests, texts, protocol, lambda batch, encoded, compiled: None)
+        generate(lambda: model.loaded, requests, texts, protocol, lambda batch, encoded, compiled: None, n_images)
 
     def theirs(size: int):
         for start in range(0, n_images, size):

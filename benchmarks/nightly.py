@@ -7,7 +7,7 @@
 What follows ``--`` goes to pytest, probe files among it. With ``--minutes`` the run ends after the test that is under
 way then; the same command goes on from what is stored, and its last part has the whole report. ``--gib`` limits the
 process to as much of the GPU's memory as a smaller card has. The table is of all parts together: loading counts once,
-and how often it was done again is said. Nothing is asserted.
+imports, what is read again and the page count in every part. Nothing is asserted.
 """
 
 import argparse
@@ -19,6 +19,8 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+
+from fixtures.session.remembered import code_sha256
 
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = (".*", "reports", "tests", "docs", "__pycache__")
@@ -37,8 +39,7 @@ sys.exit(pytest.main(sys.argv[1:]))
 def part(model: str, work: Path, minutes: float | None, gib: float | None, arguments: list[str]) -> Path:
     """Run pytest once, for so long; returns the file with its figures."""
     project = work / "project"
-    if not project.exists():
-        shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*LEFT_OUT), dirs_exist_ok=True)
     number = len(list(work.glob("part-*.json")))
     file = work / f"part-{number:02}.json"
     named = str(Path(model).absolute()) if Path(model).exists() else model
@@ -63,7 +64,13 @@ def part(model: str, work: Path, minutes: float | None, gib: float | None, argum
     if not file.exists():
         sys.exit(f"{work}: pytest left no figures (exit code {done.returncode})")
     found = json.loads(file.read_text())
-    found |= {"process": time.perf_counter() - started, "code": done.returncode, "arguments": arguments, "gib": gib}
+    found |= {
+        "process": time.perf_counter() - started,
+        "code": done.returncode,
+        "arguments": arguments,
+        "gib": gib,
+        "engine": code_sha256(),
+    }
     found |= {"store_bytes": _bytes(work / "store"), "images_bytes": _bytes(project / "stimuli" / "images")}
     reports = sorted(work.glob("reports/*/results.json"), key=lambda path: path.stat().st_mtime)
     if reports:
@@ -95,6 +102,8 @@ def _results(results: dict) -> dict:
 def table(files: list[Path]) -> str:
     """The table of some parts together, Markdown."""
     parts = [json.loads(file.read_text()) for file in files]
+    if len({one.get("engine") for one in parts}) > 1:
+        sys.exit("these parts are not of the same code; begin again with another --work")
     phases, calls = Counter(), {}
     for one in parts:
         phases.update(one["phases"])
@@ -128,6 +137,9 @@ def table(files: list[Path]) -> str:
         + ", ".join(f"{name} {size:.0f} MiB" for name, size in sizes.items())
         + (f"; matrix products {last['matrix_rate'] / 1e12:.0f} TFLOP/s" if last.get("matrix_rate") else "")
     )
+    killed = sum("killed" in one for one in parts)
+    if killed:
+        lines.append(f"{killed} parts were killed: what they computed is in their phases, and not in the floor.")
     lines.append(json.dumps(last.get("results", {}), ensure_ascii=False))
     return "\n".join(lines)
 
@@ -139,11 +151,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--gib", type=float)
-    parser.add_argument("--table", type=Path, nargs="+")
+    parser.add_argument("--table", type=Path, nargs="*", help="of these parts, or of those in --work, and run nothing")
     arguments = parser.parse_args(own)
-    if arguments.table:
-        print(table(arguments.table))
+    if arguments.work is None and not arguments.table:
+        parser.error("expected --work, a folder for store, images, reports and figures")
+    if arguments.table is not None:
+        print(table(arguments.table or sorted(arguments.work.glob("part-*.json"))))
         return
+    if arguments.model is None:
+        parser.error("expected a model: klein-mini, or a folder")
     work = arguments.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     part(arguments.model, work, arguments.minutes, arguments.gib, rest)

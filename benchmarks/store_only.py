@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[1]
 NAME = "random-activations"
 TOKENS = (12, 500, 1024, 1024, 1024, 1024, 0)  # of each cell, at 1024 pixels
 SPREAD, EFFECT = 0.05, 0.02  # of a stimulus about its unit, and of A over B
-CONTROLS = "familywise,confounds,held_out"  # those that need nothing but the pairs' own activations
+CONTROLS = "familywise,confounds"  # those that need nothing but the pairs' own activations
 MEMBERS = (("a", "cat"), ("b", "dog"))
 PROBE = """
 import pytest
@@ -173,7 +173,7 @@ def run(project: Path, store: Path, names: list[str], controls: str) -> tuple[fl
     data = json.loads((folder / "results.json").read_text())
     decided = [claim["verdict"] for entry in data["hypotheses"] for claim in entry["claims"] + entry["controls"]]
     if len(data["hypotheses"]) != len(names) or "not evaluated" in decided:
-        sys.exit(text)
+        sys.exit(f"{text}\nnot all was evaluated: {decided.count('not evaluated')} verdicts are missing")
     used = usage.ru_utime + usage.ru_stime
     return seconds, used, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 

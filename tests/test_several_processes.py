@@ -101,7 +101,7 @@ class Job:
             unwritable=ValueError,
         )
 
-    def generate(self, load, requests, texts, protocol, keep, progress, notify) -> None:
+    def generate(self, load, requests, texts, protocol, keep, lacking, progress, notify) -> None:
         for start in range(0, len(requests), protocol.batch_size):
             load()
             self.clock.work(GENERATED * protocol.batch_size)  # a batch is filled up

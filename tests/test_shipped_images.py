@@ -57,7 +57,8 @@ def test_the_model_draws_what_is_shipped(mini, folder):
         assert not compiled
         drawn.extend(encoded)
 
-    generate(lambda: mini.loaded, [ImageRequest(name, entry["prompt"], entry["seed"])], texts, mini.protocol, keep)
+    request = ImageRequest(name, entry["prompt"], entry["seed"])
+    generate(lambda: mini.loaded, [request], texts, mini.protocol, keep, 1)
     with Image.open(folder / "arrow_of_time" / f"{name}.png") as shipped:
         own, again = np.asarray(shipped, float), np.asarray(Image.open(io.BytesIO(drawn[0])), float)
     assert np.abs(own - again).mean() < 1  # of 255: other hardware rounds otherwise
