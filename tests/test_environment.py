@@ -129,11 +129,11 @@ def test_a_process_is_pinned_to_one_gpu_or_an_error_names_the_variable(variables
 @pytest.mark.parametrize(
     ("shard", "words"),
     [
-        (Shard(0, 4), "share 1 of 4: three more processes must run"),
-        (Shard(1, 2), "share 2 of 2: one more process must run"),
-        (Shard(0, 13), "share 1 of 13: twelve more processes must run"),
-        (Shard(6, 100), "share 7 of 100: 99 more processes must run"),
+        (Shard(0, 4), "share 1 of 4 is done; the other three must be too"),
+        (Shard(1, 2), "share 2 of 2 is done; the other one must be too"),
+        (Shard(0, 13), "share 1 of 13 is done; the other twelve must be too"),
+        (Shard(6, 100), "share 7 of 100 is done; the other 99 must be too"),
     ],
 )
-def test_a_share_says_how_many_more_must_run(shard, words):
+def test_a_share_says_how_many_others_there_are(shard, words):
     assert shard.others == words
