@@ -27,7 +27,6 @@ LEFT_OUT = (".*", "reports", "tests", "docs", "__pycache__")
 LIMITED = """
 import sys, torch, pytest
 torch.cuda.set_per_process_memory_fraction({gib} * 2**30 / torch.cuda.mem_get_info(0)[1])
-real = torch.cuda.mem_get_info
 def limited(device=None):
     whole = int({gib} * 2**30)
     return max(0, whole - torch.cuda.memory_reserved(device)), whole
@@ -43,14 +42,7 @@ def part(model: str, work: Path, minutes: float | None, gib: float | None, argum
     number = len(list(work.glob("part-*.json")))
     file = work / f"part-{number:02}.json"
     named = str(Path(model).absolute()) if Path(model).exists() else model
-    options = [
-        "--model",
-        named,
-        "--store",
-        str(work / "store"),
-        "--reports",
-        str(work / "reports"),
-    ]
+    options = ["--model", named, "--store", str(work / "store"), "--reports", str(work / "reports")]
     chosen = [one for one in arguments if one.startswith("probes/")] or ["probes/"]
     command = ["-p", "benchmarks.phases", "-p", "no:cacheprovider", "-q", *chosen, *options]
     command += [one for one in arguments if not one.startswith("probes/")]
