@@ -112,18 +112,6 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _matrix_rate(size: int = 8192, products: int = 20) -> float:
-    """Operations a second of bfloat16 matrix products on random data."""
-    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device="cuda") for _ in range(2))
-    _ = a @ b
-    _wait()
-    began = time.perf_counter()
-    for _ in range(products):
-        _ = a @ b
-    _wait()
-    return 2 * size**3 * products / (time.perf_counter() - began)
-
-
 class Phases:
     """Seconds by phase, calls of components, and what they come to."""
 
@@ -205,7 +193,8 @@ class Phases:
         self._look()  # bare calls add to the peak
         self._keep({"phases": dict(self.seconds), "whole": whole, "killed": True})
         if self.calls.number and os.environ.get("PHASES_BARE") != "0":
-            calls, rate = self.calls.bare(self.run.model.loaded), torch.cuda.is_available() and _matrix_rate()
+            calls = self.calls.bare(self.run.model.loaded)
+            rate = import_module("benchmarks.full_size").matrix_rate() if torch.cuda.is_available() else None
         bare = sum(call["calls"] * call["seconds"] for call in calls)
         print(f"{sum(call['calls'] for call in calls)} calls of components; bare {bare:.1f} s")
         for phase, seconds in [*self.seconds.most_common(), ("whole run", whole)]:
