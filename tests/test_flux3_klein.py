@@ -36,6 +36,7 @@ from fixtures.models.units import attention_heads, channel_groups
 from fixtures.session.options import resolve_settings
 
 INDEX = "modular_model_index.json"
+DISTILLED = "Flux3DistilledModularPipeline"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 STEPS = 5
 
@@ -407,7 +408,8 @@ def test_a_lora_is_added_under_diffusers_names_and_the_originals(base, tmp_path)
 def test_what_diffusers_does_not_convert_is_refused(base, tmp_path, name):
     file = tmp_path / "lora.safetensors"
     ends = ("lora_down", "lora_up") if name.startswith("lora_unet") else ("lora_A", "lora_B")
-    save_file({f"{name}.{end}.weight": torch.ones(shape) for end, shape in zip(ends, ((1, 64), (64, 1)))}, file)
+    shapes = dict(zip(ends, ((1, 64), (64, 1)), strict=True))
+    save_file({f"{name}.{end}.weight": torch.ones(shape) for end, shape in shapes.items()}, file)
     with pytest.raises(ProbeError, match="the LoRA cannot be added: its tensor"):
         additions_of(base.source.family, resolve_adapter(str(file)), base.pipeline.transformer)
 
