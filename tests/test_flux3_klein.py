@@ -14,6 +14,7 @@ from hooked_call import PROMPTS
 from lora_factory import save_lora
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from toy_project import IMAGES, STIMULI, pairs, results, run, write
 
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.capture import capture
@@ -25,7 +26,7 @@ from fixtures.activations.whole_passes import WholePasses
 from fixtures.common.errors import ProbeError
 from fixtures.models.flux3_klein import tiny as flux3_tiny
 from fixtures.models.flux3_klein.components import TEXT_LAYERS
-from fixtures.models.flux3_klein.family import Flux3Klein
+from fixtures.models.flux3_klein.family import Flux3Klein, Flux3KleinDistilled
 from fixtures.models.flux3_klein.sites import block_of, find_sites
 from fixtures.models.hooks.compiled import compile_blocks
 from fixtures.models.lora.adapter import resolve_adapter
@@ -34,6 +35,8 @@ from fixtures.models.model import Model
 from fixtures.models.source import resolve_model
 from fixtures.models.units import attention_heads, channel_groups
 from fixtures.session.options import resolve_settings
+
+pytest_plugins = "pytester"
 
 INDEX = "modular_model_index.json"
 DISTILLED = "Flux3DistilledModularPipeline"
@@ -486,3 +489,28 @@ def test_a_missing_weight_is_refused_unless_nothing_reads_it(copied, tmp_path):
     assert not family.is_needed("text_encoder", "model.visual.patch_embed.proj.weight")
     assert family.is_needed("text_encoder", "model.language_model.embed_tokens.weight")
     assert family.is_needed("transformer", "proj_out.weight")
+
+
+def test_a_run_by_turns_and_one_from_the_store_are_what_was_saved(project, folders, tmp_path):
+    write(project, "stimuli/toy.toml", STIMULI + pairs(6))
+    options = ("--model", str(folders[False]), "--resolution", "64", "--store", str(tmp_path / "store"))
+    plain = run(project, *options, "--controls", "none", "--save-baseline", "then.json", "--baseline-seeds", "3")
+    found = results(project)
+    assert found["model"]["units"] == {"channel_groups": 9 * 16, "attention_heads": 18}
+    (toy,) = found["hypotheses"]
+    assert found["protocol"]["text_length"] == 80 and toy["activations"]["largest_untouched"] == 0
+    turns = run(project, *options, "--controls", "none", "--memory", "turns", "--baseline", "then.json", "--refresh")
+    turns.stdout.fnmatch_lines(["UNCHANGED     toy: *", "WEIGHTS       differ nowhere*"])
+    stored = run(project, *options, "--controls", "none", "--store-only")
+    assert stored.parseoutcomes() == plain.parseoutcomes()
+    assert results(project)["hypotheses"][0]["counts"] == toy["counts"]
+
+
+def test_a_run_on_images_that_the_distilled_model_draws(project, folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(Flux3KleinDistilled, "own", Flux3KleinDistilled.own | {"generation_steps": 3})
+    write(project, "stimuli/toy.toml", IMAGES.replace('placebo = ["seed", "brightness"]\n', "") + pairs(6))
+    options = ("--model", str(folders[True]), "--resolution", "64", "--store", str(tmp_path / "store"))
+    run(project, *options, "--controls", "none", "--steps", "1,3")
+    (found,) = results(project)["hypotheses"]
+    assert found["activations"]["largest_untouched"] == 0 and found["counts"]
+    assert [level["step"] for level in found["schedule"]["levels"]] == [1, 3] and not found["schedule"]["missing"]
