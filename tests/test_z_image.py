@@ -11,6 +11,7 @@ import torch
 from diffusers import ZImageTransformer2DModel
 from safetensors.torch import load_file, save_file
 
+from fixtures.activations.attribution import attribution
 from fixtures.activations.capture import capture
 from fixtures.activations.generations import Generations
 from fixtures.activations.interventions import channels_of
@@ -215,6 +216,15 @@ def test_all_units_of_a_pair_are_the_whole_way_and_none_are_none(model):
     streams = np.array([unit.stream for unit in model.groups.units])
     assert (norms[streams == "text"] == 0).all() and (norms[streams == "noise"] < 1e-4).all()
     assert (norms[streams == "text+image"] > 0).all()
+
+
+def test_gradients_pass_what_the_transformer_keeps(model):
+    capture(model.loaded, model.sites, STIMULI, model.protocol)
+    with WholePasses(model.loaded, model.sites, STIMULI, model.protocol) as passes:
+        found = attribution(passes, 1, 1, INTO)
+    streams = np.array([unit.stream for unit in model.groups.units])
+    assert (found[:, streams == "text"] == 0).all()  # nothing is written there
+    assert np.isfinite(found).all() and np.abs(found[:, streams == "text+image"]).min() > 0
 
 
 def test_what_is_predicted_is_what_the_scheduler_is_given(model, monkeypatch):
