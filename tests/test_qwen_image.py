@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import QwenImageTransformer2DModel
+from published_layout import edit, shard, split_vocabulary
 from safetensors.torch import load_file, save_file
 
 from fixtures.activations.attribution import attribution
@@ -277,6 +278,30 @@ def test_a_missing_tensor_is_refused_by_name(copy, cache, component, file, tenso
     file = copy / component / f"{file}.safetensors"
     save_file({name: value for name, value in load_file(file).items() if name != tensor}, file, {"format": "pt"})
     with pytest.raises(ProbeError, match=f"{component}: the tensor {tensor} is missing"):
+        _ = model_of(copy, cache).loaded
+
+
+def test_a_folder_of_the_published_layout_computes_the_same(model, copy, cache):
+    """That of Qwen/Qwen-Image: options of an older class, and those of the language model a second time."""
+    edit(copy / "transformer" / "config.json", pooled_projection_dim=768)
+    file = copy / "text_encoder" / "config.json"
+    inner = json.loads(file.read_text())["text_config"]
+    rope = inner.pop("rope_parameters")
+    inner |= {"rope_scaling": {"mrope_section": rope["mrope_section"], "rope_type": "default", "type": "default"}}
+    inner |= {"rope_theta": rope["rope_theta"], "torch_dtype": "float32"}
+    outer = {name: value for name, value in inner.items() if name not in ("model_type", "layer_types", "pad_token_id")}
+    edit(file, text_config=inner, **outer, transformers_version="4.54.0")
+    for component in ("text_encoder", "transformer"):
+        shard(copy / component)
+    split_vocabulary(copy / "tokenizer")
+    read = model_of(copy, cache)
+    found, expected = (capture(of.loaded, of.sites, STIMULI, of.protocol).mean_square for of in (read, model))
+    assert np.array_equal(found, expected)
+
+
+def test_an_option_that_somebody_may_compute_by_is_still_refused(copy, cache):
+    edit(copy / "transformer" / "config.json", pooled_projection_dim=768, zero_everything=True)
+    with pytest.raises(ProbeError, match="the option 'zero_everything' is not known"):
         _ = model_of(copy, cache).loaded
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import ZImageTransformer2DModel
+from published_layout import edit, shard, split_vocabulary
 from safetensors.torch import load_file, save_file
 
 from fixtures.activations.attribution import attribution
@@ -328,6 +329,20 @@ def test_a_missing_tensor_is_refused_by_name(copy, cache):
     save_file({name: value for name, value in load_file(file).items() if name != "cap_pad_token"}, file)
     with pytest.raises(ProbeError, match="transformer: the tensor cap_pad_token is missing"):
         _ = model_of(copy, cache).loaded
+
+
+def test_a_folder_of_the_published_layout_computes_the_same(model, copy, cache):
+    """That of Tongyi-MAI/Z-Image: the body of a language model is loaded from the files of all of it."""
+    assert json.loads((copy / "model_index.json").read_text())["text_encoder"] == ["transformers", "Qwen3Model"]
+    edit(copy / "transformer" / "config.json", siglip_feat_dim=None)
+    config = edit(copy / "text_encoder" / "config.json", transformers_version="4.51.0", rope_theta=10000.0)
+    assert config["architectures"] == ["Qwen3ForCausalLM"]
+    for component in ("text_encoder", "transformer"):
+        shard(copy / component)
+    split_vocabulary(copy / "tokenizer")
+    read = model_of(copy, cache)
+    found, expected = (capture(of.loaded, of.sites, STIMULI, of.protocol).mean_square for of in (read, model))
+    assert np.array_equal(found, expected) and type(read.pipeline.text_encoder).__name__ == "Qwen3Model"
 
 
 def test_reference_images_are_refused_with_the_reason(model, photos):
