@@ -18,8 +18,12 @@ from PIL import Image
 
 from fixtures.activations.capture import capture
 from fixtures.activations.presentation import Stimulus
+from fixtures.activations.prompts import encode_prompts
+from fixtures.models.family import TokenRows
 from fixtures.models.model import Model
 from fixtures.session.options import resolve_settings
+
+PROMPT = "Describe what is depicted in this image."
 
 
 def measure(model: Model, stimuli: list[Stimulus], rounds: int) -> dict[str, float]:
@@ -51,22 +55,23 @@ def bare_forward(model: Model, stimuli: list[Stimulus]) -> None:
 
 def bare_inputs(model: Model, reference: bool) -> dict:
     """Arguments of one forward pass of a full batch, with or without reference tokens."""
-    transformer, protocol = model.pipeline.transformer, model.protocol
-    side, size = protocol.resolution // 16, protocol.batch_size
-    options = {"device": transformer.device, "dtype": transformer.dtype}
-    ids = torch.cartesian_prod(torch.arange(1), torch.arange(side), torch.arange(side), torch.arange(1))
-    ids = torch.cat([ids, ids + torch.tensor([10, 0, 0, 0])]) if reference else ids
-    text_ids = torch.zeros(protocol.text_length, 4, dtype=torch.long)
-    text_ids[:, 3] = torch.arange(protocol.text_length)
-    width, text_width = transformer.config.in_channels, transformer.config.joint_attention_dim
-    return {
-        "hidden_states": torch.randn(size, len(ids), width, **options),
-        "encoder_hidden_states": torch.randn(size, protocol.text_length, text_width, **options),
-        "timestep": torch.ones(size, **options),
-        "img_ids": ids.to(transformer.device),
-        "txt_ids": text_ids.to(transformer.device),
-        "return_dict": False,
-    }
+    return given(model, reference)[0]
+
+
+@torch.inference_mode()
+def given(model: Model, reference: bool) -> tuple[dict, TokenRows]:
+    """Arguments of one forward pass of a full batch as capture gives them, with or without reference tokens, and the
+    rows of its streams."""
+    loaded, protocol = model.loaded, model.protocol
+    (text,) = encode_prompts(loaded, [PROMPT], protocol).values()
+    loaded.ready("transformer")
+    references = None
+    if reference:
+        image = Image.fromarray(np.zeros((protocol.resolution, protocol.resolution, 3), dtype=np.uint8))
+        references = loaded.family.latents(loaded.pipeline, loaded.family.pixels(loaded.pipeline, image))
+        references = [tuple(part.to(text.device) for part in references[0])] * protocol.batch_size
+    passes = loaded.family.passes(loaded.pipeline, protocol)
+    return passes.inputs([text] * protocol.batch_size, references)
 
 
 def pipeline_calls(model: Model, stimuli: list[Stimulus]) -> None:
@@ -108,7 +113,7 @@ def main() -> None:
         for number in range(arguments.stimuli):
             path = Path(folder, f"{number}.png")
             Image.fromarray(generator.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
-            stimuli.append(Stimulus(str(number), "Describe what is depicted in this image.", path))
+            stimuli.append(Stimulus(str(number), PROMPT, path))
         seconds = measure(model, stimuli, arguments.rounds)
     floor, ours = seconds["bare transformer forward"], seconds["capture"]
     print(f"{model.source.name} on {model.device_name}, {model.protocol.dtype}, {side} x {side}, image pairs")
