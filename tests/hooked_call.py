@@ -20,7 +20,7 @@ def hooked_pipeline_call(model, stimulus, step=None):
     steps, guidance = (protocol.generation_steps, protocol.generation_guidance) if step else (1, 1.0)
     try:
         model.pipeline(
-            image=Image.open(stimulus.image) if stimulus.image else None,
+            **({"image": Image.open(stimulus.image)} if stimulus.image else {}),
             prompt=stimulus.prompt,
             height=model.protocol.resolution,
             width=model.protocol.resolution,
@@ -33,7 +33,7 @@ def hooked_pipeline_call(model, stimulus, step=None):
     finally:
         for handle in handles:
             handle.remove()
-    number = (step - 1) * (2 if guidance > 1 else 1) if step else 0
+    number = (step - 1) * model.source.family.passes_per_step(model.pipeline, protocol) if step else 0
     seen = {name: found[number] for name, found in passes.items()}
     rms = [seen[site.name].unflatten(-1, (-1, 16)).square().mean(dim=(0, 1, 3)).sqrt() for site in model.sites]
     return torch.cat(rms).cpu().numpy()

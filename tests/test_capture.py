@@ -12,6 +12,7 @@ from fixtures.activations.capture import capture, capture_batches
 from fixtures.activations.presentation import Stimulus
 from fixtures.common.errors import ProbeError
 from fixtures.models.flux2_klein.forward import count_tokens
+from fixtures.models.flux2_klein.tokens import TokenLayout
 from fixtures.models.hooks.recorder import SiteRecorder
 from fixtures.models.hooks.reduction import Reduction
 from fixtures.models.model import Model
@@ -174,7 +175,8 @@ def test_a_non_finite_activation_names_the_token_group(tiny, monkeypatch, cell, 
 
 
 def test_a_site_that_does_not_fire_is_an_error(tiny):
-    with SiteRecorder(tiny.pipeline.transformer, tiny.sites) as recorder:
+    rows = TokenLayout(text_length=4, noise_grid=(2, 2), reference_tokens=0)
+    with SiteRecorder(tiny.pipeline.transformer, tiny.sites, Reduction(rows, [2], "cpu")) as recorder:
         with pytest.raises(ProbeError, match=r"to_out\.0 fired 0 times"):
             recorder.collect()
 

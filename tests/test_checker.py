@@ -214,13 +214,13 @@ def test_images_from_files_have_no_wording(clean):
 
 
 def test_the_vocabulary_of_a_checkpoint_is_read_without_its_weights(qwen, tmp_path):
-    mini = checkpoint_vocabulary(CHECKPOINTS / "klein-mini", "klein-mini")
+    mini = checkpoint_vocabulary(CHECKPOINTS / "klein-mini" / "tokenizer", "klein-mini")
     assert qwen.is_qwen and not mini.is_qwen
     assert len(mini.encode("a red ball")) >= 3
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "tokenizer_config.json").write_text("{")
     with pytest.raises(ProbeError, match="tokenizer: cannot be read: .* Download it again"):
-        checkpoint_vocabulary(tmp_path, "broken")
+        checkpoint_vocabulary(tmp_path / "tokenizer", "broken")
 
 
 def test_the_command_prints_every_set_and_fails_with_problems(tmp_path, capsys):

@@ -11,7 +11,7 @@ from doc_pages import FENCE, PAGES, ROOT, anchors, commands, inline, links, name
 from fixtures.__main__ import main
 from fixtures.claims.ladder import LADDER
 from fixtures.klein_mini.truth.score import FALSE, LABELS, TRUE
-from fixtures.session.options import OPTIONS
+from fixtures.session.option_table import OPTIONS
 from fixtures.statistics.auroc import auroc
 
 README = ROOT / "README.md"

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from fixtures.common.errors import ProbeError
 from fixtures.common.workers import ARRAY, LOCAL_RANKS, RANKS, Shard, pin_to_gpu, shard_of_launcher, visible_gpus
-from fixtures.session.options import OPTIONS, resolve_settings
+from fixtures.session.option_table import OPTIONS
+from fixtures.session.options import resolve_settings
 
 ROOT = Path(__file__).parents[1]
 LAUNCHERS = sorted({name for rank, size, _ in RANKS for name in (rank, size)})

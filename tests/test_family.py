@@ -127,10 +127,10 @@ def test_klein_tiny_is_what_it_was(tmp_path):
     assert digest == "f75af272779ecba7f59a0d2439a6161ae7f588685b0f179d01e7eebc0fa07215"
 
 
-def test_flux_2_dev_is_refused_for_what_it_is(checkpoint_copy, tmp_path):
+def test_a_related_pipeline_is_refused_for_what_it_is(checkpoint_copy, tmp_path):
     index = json.loads((checkpoint_copy / "model_index.json").read_text())
-    (checkpoint_copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "Flux2Pipeline"}))
-    with pytest.raises(ProbeError, match=r"is 'Flux2Pipeline', expected .*Mistral.*guidance.*cannot be probed here"):
+    (checkpoint_copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "Flux2KleinKVPipeline"}))
+    with pytest.raises(ProbeError, match=r"is 'Flux2KleinKVPipeline', expected .*Its reference tokens attend to them"):
         _ = model_of(checkpoint_copy, tmp_path / "store").source
 
 

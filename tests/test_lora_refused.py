@@ -161,13 +161,13 @@ def test_more_than_a_weight_can_hold_is_refused(tiny, transformer, tmp_path, dty
 
 
 def test_a_library_that_loses_a_tensor_is_found_out(tiny, transformer, tmp_path, monkeypatch):
-    kind = tiny.source.family.pipeline_class
-    load = kind.load_lora_into_transformer
+    kind = type(transformer)
+    load = kind.load_lora_adapter
 
-    def lossy(state, *arguments, **options):
-        return load(dict(list(state.items())[2:]), *arguments, **options)
+    def lossy(self, state, **options):
+        return load(self, dict(list(state.items())[2:]), **options)
 
-    monkeypatch.setattr(kind, "load_lora_into_transformer", lossy)
+    monkeypatch.setattr(kind, "load_lora_adapter", lossy)
     with pytest.raises(ProbeError, match="the weight of transformer_blocks.1.attn.to_k did not move by what .* adds"):
         moved(tiny, transformer, written(tmp_path, whole_file(transformer)))
 

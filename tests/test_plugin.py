@@ -233,7 +233,7 @@ def test_results_hold_what_the_checker_found_of_the_stimuli(project):
     record = results(project)["hypotheses"][0]["stimuli"]
     assert {pair["template"] for pair in record["pairs"]} == {"t"}
     check, source = record["check"], Model(resolve_settings({"model": "klein-tiny"}, {}, ROOT)).source
-    vocabulary = checkpoint_vocabulary(source.folder, source.name)
+    vocabulary = checkpoint_vocabulary(source.tokenizer, source.name)
     assert check == check_stimuli(load_stimuli(project.path / "stimuli/toy.toml"), vocabulary).record()
     assert check["vocabulary"] == {"name": "klein-tiny", "is_qwen": False} and check["giveaway"] == "It is one word."
     tokens = check["pairs"]["wording"]["lengths"]["tokens"]["differences"]

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from fixtures.claims.ladder import CONTROLS
 from fixtures.common.errors import ProbeError
-from fixtures.session.options import OPTIONS, resolve_settings
+from fixtures.session.option_table import OPTIONS
+from fixtures.session.options import resolve_settings
 
 ROOT = Path("/root-of-the-project")
 seeds = st.one_of(st.none(), st.integers(0, 10**6).map(str))

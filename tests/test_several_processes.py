@@ -41,7 +41,7 @@ class Job:
         model = SimpleNamespace(
             protocol=protocol,
             settings=SimpleNamespace(save_baseline=None, steps=None),
-            source=SimpleNamespace(slug="klein", fingerprint="f", name="klein"),
+            source=SimpleNamespace(slug="klein", fingerprint="f", name="klein", refuse=lambda what: None),
             sites=[],
             twins=3,
             lock=nullcontext(),

@@ -15,7 +15,7 @@ from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from fixtures.models.checkpoint import FILES
 from fixtures.models.embedded import EMBEDDED
 from fixtures.models.named import ALIASES
-from fixtures.session.options import OPTIONS
+from fixtures.session.option_table import OPTIONS
 
 FOLDER = Path(__file__).parents[1] / ".github" / "workflows"
 TESTS, PROBES = FOLDER / "tests.yml", FOLDER / "probes-gpu.yml"
