@@ -252,6 +252,16 @@ def test_a_twin_keeps_all_but_the_transformer(model, kind):
     capture(twin, model.sites, [Stimulus("s", "x")], model.protocol)
 
 
+@pytest.mark.parametrize("kind", ["re-initialised", "shuffled"])
+def test_a_twin_in_bfloat16_keeps_in_float32_what_the_model_does(folders, tmp_path, kind):
+    model = model_of(folders[False], tmp_path, dtype="bfloat16")
+    own, twin = (
+        {name: tensor.dtype for name, tensor in each.state_dict().items()}
+        for each in (model.loaded.transformer, model.twin(kind, 0).transformer)
+    )
+    assert own == twin and set(own.values()) == {torch.float32, torch.bfloat16}
+
+
 def test_compiled_blocks_record_the_same(base, photos):
     model, twin = base, base.twin("shuffled", 4)
     stimuli = [Stimulus(prompt, prompt, image) for prompt, image in zip(PROMPTS[:2], (None, photos[0]), strict=True)]
