@@ -13,6 +13,7 @@ from diffusers import Flux3Transformer2DModel
 from hooked_call import PROMPTS
 from lora_factory import save_lora
 from PIL import Image
+from published_layout import edit, shard, split_vocabulary
 from safetensors.torch import load_file, save_file
 from toy_project import IMAGES, STIMULI, pairs, results, run, write
 
@@ -458,6 +459,30 @@ def test_a_scheduler_that_the_index_lists_is_read(copied, base, tmp_path):
     edited(copied, INDEX, lambda index: index | {"scheduler": [*kind, place | {"type_hint": kind}]})
     listed = model_of(copied, tmp_path / "store")
     assert (base.pipeline.scheduler.config.shift, listed.pipeline.scheduler.config.shift) == (6.93, 2.0)
+
+
+def test_a_folder_in_the_files_of_the_hub_is_read_as_one_of_ours(copied, base, tmp_path):
+    """Shards, the vocabulary in two files, Qwen3-VL's configuration as its repository has it, and its processor's."""
+    for component in ("transformer", "text_encoder"):
+        shard(copied / component)
+    tokenizer, file = copied / "tokenizer", copied / "text_encoder" / "config.json"
+    split_vocabulary(tokenizer)
+    template = (tokenizer / "chat_template.jinja").read_text()
+    (tokenizer / "chat_template.jinja").unlink()
+    (tokenizer / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+        (tokenizer / name).write_text('{"image_processor_type": "Qwen2VLImageProcessorFast", "patch_size": 16}')
+    config = json.loads(file.read_text())
+    text = config["text_config"]
+    rope = text.pop("rope_parameters")
+    sections = {"mrope_interleaved": True, "mrope_section": rope["mrope_section"], "rope_type": "default"}
+    text |= {"rope_theta": rope["rope_theta"], "rope_scaling": sections, "bos_token_id": 151643}
+    config["vision_config"]["model_type"] = "qwen3_vl"
+    edit(file, **config | {"transformers_version": "4.57.0.dev0"})
+    found = model_of(copied, tmp_path / "store")
+    stimulus = [Stimulus("s", PROMPTS[0])]
+    values = capture(found.loaded, found.sites, stimulus, found.protocol).mean_square
+    assert np.array_equal(values, capture(base.loaded, base.sites, stimulus, base.protocol).mean_square)
 
 
 @pytest.mark.parametrize(
