@@ -25,6 +25,8 @@ from fixtures.activations.prompts import encode_prompts
 from fixtures.activations.references import encode_images, fitted_picture
 from fixtures.activations.whole_passes import WholePasses
 from fixtures.common.errors import ProbeError
+from fixtures.models.flux2_klein.klein_tiny import build_tokenizer
+from fixtures.models.flux3_klein import fullsize
 from fixtures.models.flux3_klein import tiny as flux3_tiny
 from fixtures.models.flux3_klein.components import TEXT_LAYERS
 from fixtures.models.flux3_klein.family import Flux3Klein, Flux3KleinDistilled
@@ -549,3 +551,17 @@ def test_a_run_on_images_that_the_distilled_model_draws(project, folders, tmp_pa
     assert found["activations"]["largest_untouched"] == 0 and found["counts"]
     assert [level["step"] for level in found["schedule"]["levels"]] == [1, 3]
     assert all("untrained twins" in reason for reason in found["schedule"]["missing"])
+
+
+def test_what_the_writer_of_full_size_checkpoints_writes_is_captured(tmp_path, monkeypatch):
+    """At a small size, with a small vocabulary."""
+    monkeypatch.setattr(fullsize, "build_tokenizer", build_tokenizer)
+    text = fullsize.TEXT | {name: flux3_tiny.TEXT[name] for name in set(fullsize.TEXT) & set(flux3_tiny.TEXT)}
+    text |= {"num_hidden_layers": fullsize.TEXT["num_hidden_layers"]}
+    fullsize.write(tmp_path / "model", "cpu", 0, True, flux3_tiny.TRANSFORMER, text, flux3_tiny.VAE)
+    model = model_of(tmp_path / "model", tmp_path / "store", dtype="float32")
+    assert model.description["is_distilled"] and model.protocol.generation_steps == 16
+    layers = model.pipeline.text_encoder.model.language_model.layers
+    assert len(layers) == fullsize.TEXT["num_hidden_layers"] == max(TEXT_LAYERS) + 1
+    values = capture(model.loaded, model.sites, [Stimulus("s", "Two men on a wet road.")], model.protocol)
+    assert (values.mean_square[:, :6].mean(axis=(0, 2)) > 0).all()
