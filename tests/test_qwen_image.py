@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fixtures.activations.patching import INTO, Doses, patch
 from fixtures.activations.presentation import Stimulus
 from fixtures.activations.whole_passes import WholePasses
 from fixtures.common.errors import ProbeError
+from fixtures.models.hooks.compiled import compile_blocks
 from fixtures.models.model import Model
 from fixtures.models.qwen_image import tiny
 from fixtures.models.qwen_image.sites import block_of, find_sites
@@ -141,6 +143,21 @@ def test_the_published_geometry_has_57600_units():
     assert len(attention_heads(sites).units) == 60 * 24
     assert sum(unit.kind == "attention" for unit in channel_groups(sites).units) == 60 * 192
     assert block_of("transformer_blocks.59.txt_mlp.net.2.weight") == "joint[59]" and block_of("img_in.weight") is None
+
+
+def test_components_that_take_turns_give_the_same(model, cache):
+    turning = model_of(model.source.folder, cache, memory="turns")
+    found, expected = (capture(of.loaded, of.sites, STIMULI, of.protocol).mean_square for of in (turning, model))
+    assert turning.loaded.turns is not None and np.array_equal(found, expected)
+
+
+def test_compiled_blocks_give_the_same(model):
+    copied = model.loaded.like({"transformer": deepcopy(model.pipeline.transformer)})
+    compile_blocks(copied.family, copied.transformer, backend="eager")
+    found, expected = (
+        capture(of, model.sites, STIMULI[:2], model.protocol).mean_square for of in (copied, model.loaded)
+    )
+    np.testing.assert_allclose(np.sqrt(found), np.sqrt(expected), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["re-initialised", "shuffled"])
@@ -271,13 +288,16 @@ def test_what_is_something_else_is_refused_by_name(copy, cache, change, message)
     ("component", "file", "tensor"),
     [
         ("transformer", "diffusion_pytorch_model", "transformer_blocks.0.attn.add_q_proj.weight"),
-        ("text_encoder", "model", "model.layers.0.self_attn.q_proj.weight"),  # its name in files, not of the module
+        ("text_encoder", "model", "model.layers.0.self_attn.q_proj.weight"),  # in files, not of the module
     ],
 )
 def test_a_missing_tensor_is_refused_by_name(copy, cache, component, file, tensor):
-    file = copy / component / f"{file}.safetensors"
+    file, named = (
+        copy / component / f"{file}.safetensors",
+        tensor.replace("model.layers", "model.language_model.layers"),
+    )
     save_file({name: value for name, value in load_file(file).items() if name != tensor}, file, {"format": "pt"})
-    with pytest.raises(ProbeError, match=f"{component}: the tensor {tensor} is missing"):
+    with pytest.raises(ProbeError, match=f"{component}: the tensor {named} is missing"):
         _ = model_of(copy, cache).loaded
 
 
@@ -311,5 +331,5 @@ def test_what_sees_pictures_is_not_kept(model):
 
 
 def test_reference_images_are_refused_with_the_reason(model, photos):
-    with pytest.raises(ProbeError, match="Qwen-Image is given a prompt alone.*QwenImageEditPipeline"):
+    with pytest.raises(ProbeError, match="Qwen-Image: its pipeline, .* is given a prompt alone"):
         capture(model.loaded, model.sites, [Stimulus("s", SHORT, photos[0])], model.protocol)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fixtures.activations.patching import INTO, Doses, patch, written
 from fixtures.activations.presentation import Stimulus
 from fixtures.activations.whole_passes import WholePasses
 from fixtures.common.errors import ProbeError
+from fixtures.models.hooks.compiled import compile_blocks
 from fixtures.models.hooks.interventions import Change
 from fixtures.models.model import Model
 from fixtures.models.units import CELLS, attention_heads, channel_groups
@@ -151,6 +153,21 @@ def test_the_published_geometry_has_29920_units():
         "mlp": 34 * 640,
     }
     assert block_of("layers.29.attention.to_q.weight") == "layer[29]" and block_of("cap_embedder.1.weight") is None
+
+
+def test_components_that_take_turns_give_the_same(model, cache):
+    turning = model_of(model.source.folder, cache, memory="turns")
+    found, expected = (capture(of.loaded, of.sites, STIMULI, of.protocol).mean_square for of in (turning, model))
+    assert turning.loaded.turns is not None and np.array_equal(found, expected)
+
+
+def test_compiled_blocks_give_the_same(model):
+    copied = model.loaded.like({"transformer": deepcopy(model.pipeline.transformer)})
+    compile_blocks(copied.family, copied.transformer, backend="eager")
+    found, expected = (
+        capture(of, model.sites, STIMULI[:2], model.protocol).mean_square for of in (copied, model.loaded)
+    )
+    np.testing.assert_allclose(np.sqrt(found), np.sqrt(expected), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["re-initialised", "shuffled"])
@@ -308,7 +325,7 @@ def test_a_lora_is_added_to_the_module_that_it_names(model, tmp_path, cache, sty
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"_class_name": "ZImageOmniPipeline"}, "is 'ZImageOmniPipeline'.*each read twice"),
+        ({"_class_name": "ZImageOmniPipeline"}, "is 'ZImageOmniPipeline'.*by another encoder"),
         ({"_class_name": "ZImageImg2ImgPipeline"}, "is 'ZImageImg2ImgPipeline'.*begins from a picture"),
         (
             {"vae": ["diffusers", "AutoencoderKLFlux2"]},
@@ -346,5 +363,5 @@ def test_a_folder_of_the_published_layout_computes_the_same(model, copy, cache):
 
 
 def test_reference_images_are_refused_with_the_reason(model, photos):
-    with pytest.raises(ProbeError, match="Z-Image is given a prompt alone.*ZImageOmniPipeline"):
+    with pytest.raises(ProbeError, match="Z-Image: its pipeline, .* is given a prompt alone"):
         capture(model.loaded, model.sites, [Stimulus("s", SHORT, photos[0])], model.protocol)
