@@ -12,6 +12,7 @@ import torch
 from diffusers import ZImageTransformer2DModel
 from published_layout import edit, shard, split_vocabulary
 from safetensors.torch import load_file, save_file
+from toy_project import IMAGES, pairs, results, run, write
 
 from fixtures.activations.attribution import attribution
 from fixtures.activations.capture import capture
@@ -30,6 +31,8 @@ from fixtures.models.z_image.forward import packed, unpacked
 from fixtures.models.z_image.sites import block_of, find_sites
 from fixtures.models.z_image.tokens import ZImageRows
 from fixtures.session.options import resolve_settings
+
+pytest_plugins = "pytester"
 
 SHORT, LONG = "A glass on a table.", "Two men and a dog in the street " * 4
 PROMPTS = [SHORT, "Describe what is depicted in this image.", LONG, "x"]
@@ -365,3 +368,19 @@ def test_a_folder_of_the_published_layout_computes_the_same(model, copy, cache):
 def test_reference_images_are_refused_with_the_reason(model, photos):
     with pytest.raises(ProbeError, match="Z-Image: its pipeline, .* is given a prompt alone"):
         capture(model.loaded, model.sites, [Stimulus("s", SHORT, photos[0])], model.protocol)
+
+
+def test_a_whole_run_is_stored_compared_and_repeated(project, model):
+    chosen = ["--model", str(model.source.folder), "--resolution", "128", "--controls", "none"]
+    run(project, *chosen, "--save-baseline", "then.json").assert_outcomes(passed=2)
+    then = results(project)["hypotheses"][0]
+    assert then["claims"][0]["verdict"] == "supported"
+    again = run(project, *chosen, "--store-only", "--baseline", "then.json")
+    again.stdout.no_fnmatch_line("*FAILED*")
+    assert results(project)["hypotheses"][0]["counts"] == then["counts"]
+
+
+def test_image_pairs_are_not_evaluated_and_the_reason_is_said(project, model):
+    write(project, "stimuli/toy.toml", IMAGES + pairs(10))
+    outcome = run(project, "--model", str(model.source.folder), "--resolution", "128", "--controls", "none")
+    outcome.stdout.fnmatch_lines(["*no reference images with this family: its pipeline, *is given a prompt alone*"])
