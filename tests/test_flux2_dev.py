@@ -11,6 +11,7 @@ from diffusers import Flux2Transformer2DModel
 from hooked_call import PROMPTS, hooked_pipeline_call
 from lora_factory import TOUCHED, save_lora
 from PIL import Image
+from toy_project import results, run
 
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.capture import capture
@@ -26,6 +27,7 @@ from fixtures.models.model import Model
 from fixtures.models.units import CELLS, attention_heads, channel_groups
 from fixtures.session.options import resolve_settings
 
+pytest_plugins = "pytester"
 SHORT = {"text_length": 160, "generation_steps": 3}
 
 
@@ -130,7 +132,7 @@ def test_the_text_is_read_as_the_processors_own_class_reads_it(dev, checkpoint):
 
 
 def test_what_the_pipeline_never_reads_of_mistral_is_dropped(dev, checkpoint):
-    whole = dev.source.family.load(checkpoint, torch.float32, {"transformer": None, "vae": None})
+    whole = dev.source.family.load(checkpoint, torch.float32, ["transformer", "vae"])
     with torch.inference_mode():
         expected = whole.encode_prompt(PROMPTS, max_sequence_length=160)[0]
     assert torch.equal(dev.loaded.embed(PROMPTS, 160), expected)
@@ -225,3 +227,11 @@ def test_a_folder_without_the_chat_template_is_refused(broken, tmp_path):
     (broken / "tokenizer" / "chat_template.jinja").unlink()
     with pytest.raises(ProbeError, match="no chat template"):
         _ = model_of(broken, tmp_path / "store").pipeline
+
+
+def test_a_run_and_its_baseline(project, checkpoint):
+    chosen = (f"--model={checkpoint}", "--resolution=64", "--text-length=200", "--device=cpu", "--controls=none")
+    run(project, *chosen, "--save-baseline=then.json", "--baseline-seeds=3").assert_outcomes(passed=2)
+    found = results(project)
+    assert found["protocol"]["text_length"] == 200 and found["model"]["pipeline_class"] == "Flux2Pipeline"
+    run(project, *chosen, "--baseline=then.json").assert_outcomes(passed=3)  # the baseline's own test among them
