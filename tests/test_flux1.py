@@ -1,6 +1,5 @@
 """FLUX.1, dev and schnell: text by T5, and once more as CLIP's pooled vector; no reference images."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from diffusers import FluxTransformer2DModel
 from hooked_call import PROMPTS, hooked_pipeline_call
 from lora_factory import TOUCHED, save_lora
 from PIL import Image
+from published_layout import edit, shard, split_vocabulary
 from toy_project import CONTROL, IMAGES, PROBE, STIMULI, folder, pairs, results, run, write
 
 from fixtures.activations.activations import pooled_rms
@@ -284,31 +284,36 @@ def test_the_units_of_the_published_configuration():
     assert {site.channels for site in sites[19:]} == {3072 + 12288}
 
 
-def test_the_folder_has_the_names_of_the_hubs(checkpoints):
-    """As older libraries wrote them: CLIP's tensors behind a prefix, T5's tied ones once."""
-    clip, t5 = (tensor_headers(checkpoints["dev"] / name) for name in ("text_encoder", "text_encoder_2"))
+def test_a_folder_in_the_files_of_the_hub_computes_the_same(dev, broken, tmp_path):
+    """As older libraries wrote it: CLIP's tensors behind a prefix and its vocabulary in two files, T5's tied tensors
+    once, shards, and options that are the classes' own defaults left out."""
+    clip, t5 = (tensor_headers(broken / name) for name in ("text_encoder", "text_encoder_2"))
     assert all(name.startswith("text_model.") for name in clip)
     assert "shared.weight" in t5 and "encoder.embed_tokens.weight" not in t5
+    shard(broken / "text_encoder_2")
+    shard(broken / "transformer", 3)
+    split_vocabulary(broken / "tokenizer")
+    (broken / "tokenizer" / "tokenizer.json").unlink()
+    edit(broken / "model_index.json", tokenizer_2=["transformers", "T5TokenizerFast"])
+    published = model_of(broken, tmp_path / "store")
+    found, expected = (capture(m.loaded, m.sites, prompts(), m.protocol).mean_square for m in (published, dev))
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("pipeline", ["FluxKontextPipeline", "FluxFillPipeline", "FluxControlPipeline"])
 def test_related_pipelines_are_refused_for_what_they_are(broken, tmp_path, pipeline):
-    index = json.loads((broken / "model_index.json").read_text())
-    (broken / "model_index.json").write_text(json.dumps(index | {"_class_name": pipeline}))
+    edit(broken / "model_index.json", _class_name=pipeline)
     with pytest.raises(ProbeError, match=rf"is '{pipeline}', expected .*Its .*; it cannot be probed here"):
         _ = model_of(broken, tmp_path / "store").source
 
 
 def test_a_foreign_or_missing_component_is_refused_by_name(broken, tmp_path):
-    index = json.loads((broken / "model_index.json").read_text())
-    (broken / "model_index.json").write_text(
-        json.dumps(index | {"text_encoder_2": ["transformers", "UMT5EncoderModel"]})
-    )
+    edit(broken / "model_index.json", text_encoder_2=["transformers", "UMT5EncoderModel"])
     with pytest.raises(
         ProbeError, match=r"component 'text_encoder_2' is .*UMT5EncoderModel.*, expected T5EncoderModel"
     ):
         _ = model_of(broken, tmp_path / "store").source
-    (broken / "model_index.json").write_text(json.dumps(index))
+    edit(broken / "model_index.json", text_encoder_2=["transformers", "T5EncoderModel"])
     (broken / "text_encoder_2" / "model.safetensors").unlink()
     with pytest.raises(ProbeError, match=r"text_encoder_2: no weights, expected model.safetensors"):
         _ = model_of(broken, tmp_path / "store").source

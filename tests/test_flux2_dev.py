@@ -11,6 +11,7 @@ from diffusers import Flux2Transformer2DModel
 from hooked_call import PROMPTS, hooked_pipeline_call
 from lora_factory import TOUCHED, save_lora
 from PIL import Image
+from published_layout import edit, shard
 from toy_project import results, run
 
 from fixtures.activations.activations import pooled_rms
@@ -25,9 +26,11 @@ from fixtures.models.flux2_dev.processor import TextPixtralProcessor
 from fixtures.models.flux2_klein.sites import find_sites
 from fixtures.models.model import Model
 from fixtures.models.units import CELLS, attention_heads, channel_groups
+from fixtures.models.weight_files import tensor_headers
 from fixtures.session.options import resolve_settings
 
 pytest_plugins = "pytester"
+BEFORE = ("language_model.model.", "language_model.lm_head.", "vision_tower.", "multi_modal_projector.")
 SHORT = {"text_length": 160, "generation_steps": 3}
 
 
@@ -212,12 +215,26 @@ def test_the_units_of_the_published_configuration():
     assert {site.channels for site in sites[8:]} == {6144 + 18432}
 
 
+def test_a_folder_in_the_files_of_the_hub_computes_the_same(dev, broken, tmp_path):
+    """Mistral's tensors and options by the names that its class had before, shards, the tokenizer's class as told."""
+    assert all(name.startswith(BEFORE) for name in tensor_headers(broken / "text_encoder"))
+    shard(broken / "text_encoder", 3)
+    shard(broken / "transformer")
+    edit(broken / "tokenizer" / "tokenizer_config.json", tokenizer_class="LlamaTokenizerFast")
+    config = broken / "text_encoder" / "config.json"
+    options = json.loads(config.read_text())["text_config"]
+    theta = options.pop("rope_parameters")["rope_theta"]
+    edit(config, text_config=options | {"rope_theta": theta, "torch_dtype": "float32"}, transformers_version="4.57.1")
+    published = model_of(broken, tmp_path / "store")
+    found, expected = (capture(m.loaded, m.sites, prompts(), m.protocol).mean_square for m in (published, dev))
+    assert np.array_equal(found, expected)
+
+
 def test_a_foreign_or_missing_component_is_refused_by_name(broken, tmp_path):
-    index = json.loads((broken / "model_index.json").read_text())
-    (broken / "model_index.json").write_text(json.dumps(index | {"tokenizer": ["transformers", "Qwen2TokenizerFast"]}))
+    edit(broken / "model_index.json", tokenizer=["transformers", "Qwen2TokenizerFast"])
     with pytest.raises(ProbeError, match=r"component 'tokenizer' is .*Qwen2TokenizerFast.*, expected PixtralProcessor"):
         _ = model_of(broken, tmp_path / "store").source
-    (broken / "model_index.json").write_text(json.dumps(index))
+    edit(broken / "model_index.json", tokenizer=["transformers", "PixtralProcessor"])
     (broken / "tokenizer" / "tokenizer.json").unlink()
     with pytest.raises(ProbeError, match=r"tokenizer.json: this file is missing"):
         _ = model_of(broken, tmp_path / "store").source
