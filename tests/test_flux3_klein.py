@@ -18,7 +18,9 @@ from safetensors.torch import load_file, save_file
 from toy_project import IMAGES, STIMULI, pairs, results, run, write
 
 from fixtures.activations.activations import pooled_rms
+from fixtures.activations.attribution import attribution
 from fixtures.activations.capture import capture
+from fixtures.activations.interventions import channels_of, steered
 from fixtures.activations.patching import INTO, Doses, patch
 from fixtures.activations.presentation import Stimulus
 from fixtures.activations.prompts import encode_prompts
@@ -382,6 +384,30 @@ def test_all_units_of_the_own_pair_are_the_whole_way_and_none_are_none(model, ph
     np.testing.assert_allclose(found.along[0, 0] / found.wanted[0], 1, atol=1e-5)
     assert (np.abs(found.along[0, 1] / found.wanted[0]) < 1e-5).all()
     assert found.wanted[0] > 1e-6 * found.whole[0]
+
+
+@pytest.mark.parametrize("with_images", [False, True])
+def test_attribution_is_the_derivative_of_steering(model, photos, with_images):
+    """Of the strongest unit of every site that noise or reference tokens pass through; it is 0 elsewhere."""
+    shown = photos if with_images else [None] * 4
+    stimuli = [Stimulus(prompt, prompt, image) for prompt, image in zip(PROMPTS, shown, strict=False)]
+    with WholePasses(model.loaded, model.sites, stimuli, model.protocol) as passes:
+        (found,) = attribution(passes, 1, 1, ("b",))
+        own, size = passes([0, 1]), 0.02
+        d = (own[0] - own[1]).flatten().double()
+        _, kept = passes.keeping([2, 3])
+        along = {site: value[:1] - value[1:] for site, value in kept.items()}
+        places = np.array([unit.site for unit in model.groups.units])
+        for site in model.sites:
+            inside = places == site.name
+            if site.stream == "text" or (site.stream == "reference" and not with_images):
+                assert not found[inside].any()
+                continue
+            unit = np.argmax(np.abs(found) * inside)
+            one = channels_of(np.arange(found.size) == unit, model.groups, passes.sites)
+            ends = [passes([1], steered(one, along, sign * size))[0].flatten().double() for sign in (1, -1)]
+            expected = float((ends[0] - ends[1]) @ d / (2 * size) / (d @ d))
+            assert found[unit] == pytest.approx(expected, rel=0.02, abs=2e-3 * np.abs(found).max())
 
 
 def original(name):
