@@ -67,6 +67,15 @@ def test_a_known_factor_is_found_over_pairs_and_networks(factor, verdict):
     assert found["reason"].startswith({"more": "other makes", "less": "klein-mini+arrow makes"}.get(verdict, "a tie"))
 
 
+def test_a_difference_below_the_margin_is_slight_where_pairs_do_not_agree_on_a_tie():
+    data, rng = scaled(1.2), np.random.default_rng(0)
+    effect = data["hypotheses"][IMAGES]["effect"]
+    effect["without_each"] = [value * rng.uniform(0.985, 1.015) for value in effect["without_each"]]
+    found = of(compared(data))
+    assert found["verdict"] == "slight" and found["difference"]["p_holm"] <= 0.05
+    assert found["difference"]["over_networks"][1] > 1.25 > found["difference"]["ratio"]
+
+
 def test_a_factor_that_untrained_twins_show_too_is_taken_out():
     """What the other network makes more of anything: effects differ, amplifications do not."""
     data, other = scaled(1.0), scaled(2.0)
