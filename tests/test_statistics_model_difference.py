@@ -154,6 +154,34 @@ def test_the_ratio_is_that_of_the_amplifications():
     assert found.p == 2 / 2**12 and found.low > 1 and found.wide_p < 0.05
 
 
+def test_networks_of_a_kind_are_rarely_told_apart_and_pairs_alone_would_do_it_often():
+    """Every network has a gain of its own, which holds over all pairs; twins of another model are others."""
+    rng, alarms, runs = np.random.default_rng(11), np.zeros(2), 100
+
+    def some(effect):
+        return LeftOut.of(network(rng, effect * np.exp(0.15 * rng.normal())))
+
+    for _ in range(runs):
+        first, second, *twins = [(some(0.1), some(0.05)) for _ in range(8)]
+        found = model_difference(first[0], second[0], [(one, other) for one, other in _twins(twins)], related=False)
+        alarms += found.p <= 0.05, max(found.p, found.wide_p) <= 0.05
+    assert alarms[0] / runs > 0.3 and alarms[1] / runs <= 0.1
+
+
+def _twins(pairs):
+    small = [other for _, other in pairs]
+    return list(zip(small[::2], small[1::2], strict=True))
+
+
+def test_related_twins_cancel_what_is_their_own():
+    rng = np.random.default_rng(12)
+    first, second = (LeftOut.of(network(rng, effect)) for effect in (0.2, 0.1))
+    twins = [LeftOut.of(network(rng, effect)) for effect in (0.02, 0.05, 0.11)]
+    related, others = (model_difference(first, second, [(one, one) for one in twins], known) for known in (True, False))
+    assert related.ratio == others.ratio and related.p == others.p
+    assert related.wide_p < 1e-6 and others.wide_p > 0.05 and others.wide_low < related.wide_low
+
+
 def test_the_same_network_twice_is_no_difference_at_all():
     one = LeftOut.of(network(np.random.default_rng(5), 0.2))
     for twins in ((), [(one, one)] * 3):
