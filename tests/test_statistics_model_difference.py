@@ -202,7 +202,7 @@ def test_pairs_without_an_effect_lie_at_the_floor():
     ids=["no effect", "the same effect", "the same, in noise"],
 )
 def test_false_alarms_over_pairs_are_as_rare_as_they_should_be(effects, noise):
-    rng, alarms, runs = np.random.default_rng(7), 0, 200
+    rng, alarms, runs = np.random.default_rng(7), 0, 120
     for _ in range(runs):
         first, second = (LeftOut.of(network(rng, effect, noise=noise)) for effect in effects)
         alarms += model_difference(first, second).p <= 0.05
