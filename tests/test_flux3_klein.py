@@ -13,7 +13,9 @@ from diffusers import Flux3Transformer2DModel
 from hooked_call import PROMPTS
 from lora_factory import save_lora
 from PIL import Image
+from published_layout import edit, shard, split_vocabulary
 from safetensors.torch import load_file, save_file
+from toy_project import IMAGES, STIMULI, pairs, results, run, write
 
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.capture import capture
@@ -25,7 +27,7 @@ from fixtures.activations.whole_passes import WholePasses
 from fixtures.common.errors import ProbeError
 from fixtures.models.flux3_klein import tiny as flux3_tiny
 from fixtures.models.flux3_klein.components import TEXT_LAYERS
-from fixtures.models.flux3_klein.family import Flux3Klein
+from fixtures.models.flux3_klein.family import Flux3Klein, Flux3KleinDistilled
 from fixtures.models.flux3_klein.sites import block_of, find_sites
 from fixtures.models.hooks.compiled import compile_blocks
 from fixtures.models.lora.adapter import resolve_adapter
@@ -34,6 +36,8 @@ from fixtures.models.model import Model
 from fixtures.models.source import resolve_model
 from fixtures.models.units import attention_heads, channel_groups
 from fixtures.session.options import resolve_settings
+
+pytest_plugins = "pytester"
 
 INDEX = "modular_model_index.json"
 DISTILLED = "Flux3DistilledModularPipeline"
@@ -249,6 +253,16 @@ def test_a_twin_keeps_all_but_the_transformer(model, kind):
     capture(twin, model.sites, [Stimulus("s", "x")], model.protocol)
 
 
+@pytest.mark.parametrize("kind", ["re-initialised", "shuffled"])
+def test_a_twin_in_bfloat16_keeps_in_float32_what_the_model_does(folders, tmp_path, kind):
+    model = model_of(folders[False], tmp_path, dtype="bfloat16")
+    own, twin = (
+        {name: tensor.dtype for name, tensor in each.state_dict().items()}
+        for each in (model.loaded.transformer, model.twin(kind, 0).transformer)
+    )
+    assert own == twin and set(own.values()) == {torch.float32, torch.bfloat16}
+
+
 def test_compiled_blocks_record_the_same(base, photos):
     model, twin = base, base.twin("shuffled", 4)
     stimuli = [Stimulus(prompt, prompt, image) for prompt, image in zip(PROMPTS[:2], (None, photos[0]), strict=True)]
@@ -447,6 +461,30 @@ def test_a_scheduler_that_the_index_lists_is_read(copied, base, tmp_path):
     assert (base.pipeline.scheduler.config.shift, listed.pipeline.scheduler.config.shift) == (6.93, 2.0)
 
 
+def test_a_folder_in_the_files_of_the_hub_is_read_as_one_of_ours(copied, base, tmp_path):
+    """Shards, the vocabulary in two files, Qwen3-VL's configuration as its repository has it, and its processor's."""
+    for component in ("transformer", "text_encoder"):
+        shard(copied / component)
+    tokenizer, file = copied / "tokenizer", copied / "text_encoder" / "config.json"
+    split_vocabulary(tokenizer)
+    template = (tokenizer / "chat_template.jinja").read_text()
+    (tokenizer / "chat_template.jinja").unlink()
+    (tokenizer / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+        (tokenizer / name).write_text('{"image_processor_type": "Qwen2VLImageProcessorFast", "patch_size": 16}')
+    config = json.loads(file.read_text())
+    text = config["text_config"]
+    rope = text.pop("rope_parameters")
+    sections = {"mrope_interleaved": True, "mrope_section": rope["mrope_section"], "rope_type": "default"}
+    text |= {"rope_theta": rope["rope_theta"], "rope_scaling": sections, "bos_token_id": 151643}
+    config["vision_config"]["model_type"] = "qwen3_vl"
+    edit(file, **config | {"transformers_version": "4.57.0.dev0"})
+    found = model_of(copied, tmp_path / "store")
+    stimulus = [Stimulus("s", PROMPTS[0])]
+    values = capture(found.loaded, found.sites, stimulus, found.protocol).mean_square
+    assert np.array_equal(values, capture(base.loaded, base.sites, stimulus, base.protocol).mean_square)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -486,3 +524,28 @@ def test_a_missing_weight_is_refused_unless_nothing_reads_it(copied, tmp_path):
     assert not family.is_needed("text_encoder", "model.visual.patch_embed.proj.weight")
     assert family.is_needed("text_encoder", "model.language_model.embed_tokens.weight")
     assert family.is_needed("transformer", "proj_out.weight")
+
+
+def test_a_run_by_turns_and_one_from_the_store_agree(project, folders, tmp_path):
+    write(project, "stimuli/toy.toml", STIMULI + pairs(8))
+    options = ("--model", str(folders[False]), "--resolution", "64", "--store", str(tmp_path), "--controls", "none")
+    run(project, *options, "--memory", "turns", "--save-baseline", "then.json", "--baseline-seeds", "3")
+    found = results(project)
+    assert found["model"]["units"] == {"channel_groups": 9 * 16, "attention_heads": 18}
+    (toy,) = found["hypotheses"]
+    assert found["protocol"]["text_length"] == 80 and toy["activations"]["largest_untouched"] == 0
+    whole = run(project, *options, "--baseline", "then.json")
+    whole.stdout.fnmatch_lines(["UNCHANGED     toy: *", "WEIGHTS       differ nowhere*"])
+    run(project, *options, "--store-only")
+    assert results(project)["hypotheses"][0]["counts"] == toy["counts"]
+
+
+def test_a_run_on_images_that_the_distilled_model_draws(project, folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(Flux3KleinDistilled, "own", Flux3KleinDistilled.own | {"generation_steps": 3})
+    write(project, "stimuli/toy.toml", IMAGES.replace('placebo = ["seed", "brightness"]\n', "") + pairs(6))
+    options = ("--model", str(folders[True]), "--resolution", "64", "--store", str(tmp_path / "store"))
+    run(project, *options, "--controls", "none", "--twins", "0", "--steps", "1,3")
+    (found,) = results(project)["hypotheses"]
+    assert found["activations"]["largest_untouched"] == 0 and found["counts"]
+    assert [level["step"] for level in found["schedule"]["levels"]] == [1, 3]
+    assert all("untrained twins" in reason for reason in found["schedule"]["missing"])
