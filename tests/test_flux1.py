@@ -1,6 +1,5 @@
 """FLUX.1, dev and schnell: text by T5, and once more as CLIP's pooled vector; no reference images."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -11,6 +10,8 @@ from diffusers import FluxTransformer2DModel
 from hooked_call import PROMPTS, hooked_pipeline_call
 from lora_factory import TOUCHED, save_lora
 from PIL import Image
+from published_layout import edit, shard, split_vocabulary
+from toy_project import CONTROL, IMAGES, PROBE, STIMULI, folder, pairs, results, run, write
 
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.capture import capture
@@ -26,13 +27,14 @@ from fixtures.models.units import CELLS, attention_heads, channel_groups
 from fixtures.models.weight_files import tensor_headers
 from fixtures.session.options import resolve_settings
 
+pytest_plugins = "pytester"
 LENGTH = 64
 KINDS = ("dev", "schnell")
 
 
-def model_of(folder, store, **options) -> Model:
-    given = {"model": str(folder), "store": str(store), "device": "cpu", "resolution": "64"} | options
-    model = Model(resolve_settings(given, {}, folder, environment={}))
+def model_of(path, store, **options) -> Model:
+    given = {"model": str(path), "store": str(store), "device": "cpu", "resolution": "64"} | options
+    model = Model(resolve_settings(given, {}, path, environment={}))
     model.own = model.protocol
     model.protocol = replace(model.protocol, text_length=LENGTH, generation_steps=3)
     return model
@@ -40,15 +42,15 @@ def model_of(folder, store, **options) -> Model:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    folders = {kind: tmp_path_factory.mktemp("flux1") / f"{kind}-tiny" for kind in KINDS}
-    for kind, folder in folders.items():
-        tiny.build(folder, schnell=kind == "schnell")
-    return folders
+    found = {kind: tmp_path_factory.mktemp("flux1") / f"{kind}-tiny" for kind in KINDS}
+    for kind, path in found.items():
+        tiny.build(path, schnell=kind == "schnell")
+    return found
 
 
 @pytest.fixture(scope="module")
 def members(checkpoints, cache):
-    return {kind: model_of(folder, cache) for kind, folder in checkpoints.items()}
+    return {kind: model_of(path, cache) for kind, path in checkpoints.items()}
 
 
 @pytest.fixture(params=KINDS)
@@ -220,7 +222,9 @@ def test_images_are_refused_with_the_reason(dev):
         "latents": lambda: family.latents(dev.pipeline, torch.zeros(1, 3, 64, 64)),
     }
     for ask in asked.values():
-        with pytest.raises(ProbeError, match=r"FluxPipeline, takes no reference images \(FLUX.1 Kontext is another"):
+        with pytest.raises(
+            ProbeError, match=r"no reference images with FLUX.1: its pipeline, FluxPipeline, takes none \(that of"
+        ):
             ask()
 
 
@@ -280,32 +284,55 @@ def test_the_units_of_the_published_configuration():
     assert {site.channels for site in sites[19:]} == {3072 + 12288}
 
 
-def test_the_folder_has_the_names_of_the_hubs(checkpoints):
-    """As older libraries wrote them: CLIP's tensors behind a prefix, T5's tied ones once."""
-    folder = checkpoints["dev"]
-    clip, t5 = (tensor_headers(folder / name) for name in ("text_encoder", "text_encoder_2"))
+def test_a_folder_in_the_files_of_the_hub_computes_the_same(dev, broken, tmp_path):
+    """As older libraries wrote it: CLIP's tensors behind a prefix and its vocabulary in two files, T5's tied tensors
+    once, shards, and options that are the classes' own defaults left out."""
+    clip, t5 = (tensor_headers(broken / name) for name in ("text_encoder", "text_encoder_2"))
     assert all(name.startswith("text_model.") for name in clip)
     assert "shared.weight" in t5 and "encoder.embed_tokens.weight" not in t5
+    shard(broken / "text_encoder_2")
+    shard(broken / "transformer", 3)
+    split_vocabulary(broken / "tokenizer")
+    (broken / "tokenizer" / "tokenizer.json").unlink()
+    edit(broken / "model_index.json", tokenizer_2=["transformers", "T5TokenizerFast"])
+    published = model_of(broken, tmp_path / "store")
+    found, expected = (capture(m.loaded, m.sites, prompts(), m.protocol).mean_square for m in (published, dev))
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("pipeline", ["FluxKontextPipeline", "FluxFillPipeline", "FluxControlPipeline"])
 def test_related_pipelines_are_refused_for_what_they_are(broken, tmp_path, pipeline):
-    index = json.loads((broken / "model_index.json").read_text())
-    (broken / "model_index.json").write_text(json.dumps(index | {"_class_name": pipeline}))
+    edit(broken / "model_index.json", _class_name=pipeline)
     with pytest.raises(ProbeError, match=rf"is '{pipeline}', expected .*Its .*; it cannot be probed here"):
         _ = model_of(broken, tmp_path / "store").source
 
 
 def test_a_foreign_or_missing_component_is_refused_by_name(broken, tmp_path):
-    index = json.loads((broken / "model_index.json").read_text())
-    (broken / "model_index.json").write_text(
-        json.dumps(index | {"text_encoder_2": ["transformers", "UMT5EncoderModel"]})
-    )
+    edit(broken / "model_index.json", text_encoder_2=["transformers", "UMT5EncoderModel"])
     with pytest.raises(
         ProbeError, match=r"component 'text_encoder_2' is .*UMT5EncoderModel.*, expected T5EncoderModel"
     ):
         _ = model_of(broken, tmp_path / "store").source
-    (broken / "model_index.json").write_text(json.dumps(index))
+    edit(broken / "model_index.json", text_encoder_2=["transformers", "T5EncoderModel"])
     (broken / "text_encoder_2" / "model.safetensors").unlink()
     with pytest.raises(ProbeError, match=r"text_encoder_2: no weights, expected model.safetensors"):
         _ = model_of(broken, tmp_path / "store").source
+
+
+def test_a_run_measures_what_it_can_and_says_what_it_does_not(project, checkpoints):
+    drawn = IMAGES.replace('"toy"', '"drawn"') + pairs(4)
+    write(project, "stimuli/toy.toml", STIMULI + pairs(24))
+    write(project, "stimuli/drawn.toml", drawn)
+    write(project, "probes/test_toy.py", PROBE + CONTROL)
+    write(project, "probes/test_drawn.py", PROBE.replace('"toy"', '"drawn"'))
+    chosen = (f"--model={checkpoints['dev']}", "--resolution=64", "--text-length=64", "--controls=sufficient")
+    run(project, *chosen, "--device=cpu")
+    found = {one["id"]: one for one in results(project, folder(project))["hypotheses"]}
+    run(project, *chosen, "--device=cpu", "--store-only")
+    again = {one["id"]: one for one in results(project, folder(project))["hypotheses"]}
+    assert [claim["observed"] for claim in again["toy"]["claims"]] == [c["observed"] for c in found["toy"]["claims"]]
+    assert [claim["verdict"] for claim in found["toy"]["claims"]][0] == "supported"
+    assert {claim["verdict"] for claim in found["drawn"]["claims"]} == {"not evaluated"}
+    (sufficient,) = (control for control in found["toy"]["controls"] if control["id"] == "sufficient")
+    assert sufficient["verdict"] == "not evaluated" and "modulation of every block" in sufficient["reason"]
+    assert "takes none (that of FLUX.1 Kontext" in found["drawn"]["claims"][0]["reason"]

@@ -11,6 +11,8 @@ from diffusers import Flux2Transformer2DModel
 from hooked_call import PROMPTS, hooked_pipeline_call
 from lora_factory import TOUCHED, save_lora
 from PIL import Image
+from published_layout import edit, shard
+from toy_project import results, run
 
 from fixtures.activations.activations import pooled_rms
 from fixtures.activations.capture import capture
@@ -24,8 +26,11 @@ from fixtures.models.flux2_dev.processor import TextPixtralProcessor
 from fixtures.models.flux2_klein.sites import find_sites
 from fixtures.models.model import Model
 from fixtures.models.units import CELLS, attention_heads, channel_groups
+from fixtures.models.weight_files import tensor_headers
 from fixtures.session.options import resolve_settings
 
+pytest_plugins = "pytester"
+BEFORE = ("language_model.model.", "language_model.lm_head.", "vision_tower.", "multi_modal_projector.")
 SHORT = {"text_length": 160, "generation_steps": 3}
 
 
@@ -130,7 +135,7 @@ def test_the_text_is_read_as_the_processors_own_class_reads_it(dev, checkpoint):
 
 
 def test_what_the_pipeline_never_reads_of_mistral_is_dropped(dev, checkpoint):
-    whole = dev.source.family.load(checkpoint, torch.float32, {"transformer": None, "vae": None})
+    whole = dev.source.family.load(checkpoint, torch.float32, ["transformer", "vae"])
     with torch.inference_mode():
         expected = whole.encode_prompt(PROMPTS, max_sequence_length=160)[0]
     assert torch.equal(dev.loaded.embed(PROMPTS, 160), expected)
@@ -210,12 +215,26 @@ def test_the_units_of_the_published_configuration():
     assert {site.channels for site in sites[8:]} == {6144 + 18432}
 
 
+def test_a_folder_in_the_files_of_the_hub_computes_the_same(dev, broken, tmp_path):
+    """Mistral's tensors and options by the names that its class had before, shards, the tokenizer's class as told."""
+    assert all(name.startswith(BEFORE) for name in tensor_headers(broken / "text_encoder"))
+    shard(broken / "text_encoder", 3)
+    shard(broken / "transformer")
+    edit(broken / "tokenizer" / "tokenizer_config.json", tokenizer_class="LlamaTokenizerFast")
+    config = broken / "text_encoder" / "config.json"
+    options = json.loads(config.read_text())["text_config"]
+    theta = options.pop("rope_parameters")["rope_theta"]
+    edit(config, text_config=options | {"rope_theta": theta, "torch_dtype": "float32"}, transformers_version="4.57.1")
+    published = model_of(broken, tmp_path / "store")
+    found, expected = (capture(m.loaded, m.sites, prompts(), m.protocol).mean_square for m in (published, dev))
+    assert np.array_equal(found, expected)
+
+
 def test_a_foreign_or_missing_component_is_refused_by_name(broken, tmp_path):
-    index = json.loads((broken / "model_index.json").read_text())
-    (broken / "model_index.json").write_text(json.dumps(index | {"tokenizer": ["transformers", "Qwen2TokenizerFast"]}))
+    edit(broken / "model_index.json", tokenizer=["transformers", "Qwen2TokenizerFast"])
     with pytest.raises(ProbeError, match=r"component 'tokenizer' is .*Qwen2TokenizerFast.*, expected PixtralProcessor"):
         _ = model_of(broken, tmp_path / "store").source
-    (broken / "model_index.json").write_text(json.dumps(index))
+    edit(broken / "model_index.json", tokenizer=["transformers", "PixtralProcessor"])
     (broken / "tokenizer" / "tokenizer.json").unlink()
     with pytest.raises(ProbeError, match=r"tokenizer.json: this file is missing"):
         _ = model_of(broken, tmp_path / "store").source
@@ -225,3 +244,11 @@ def test_a_folder_without_the_chat_template_is_refused(broken, tmp_path):
     (broken / "tokenizer" / "chat_template.jinja").unlink()
     with pytest.raises(ProbeError, match="no chat template"):
         _ = model_of(broken, tmp_path / "store").pipeline
+
+
+def test_a_run_and_its_baseline(project, checkpoint):
+    chosen = (f"--model={checkpoint}", "--resolution=64", "--text-length=200", "--device=cpu", "--controls=none")
+    run(project, *chosen, "--save-baseline=then.json", "--baseline-seeds=3").assert_outcomes(passed=2)
+    found = results(project)
+    assert found["protocol"]["text_length"] == 200 and found["model"]["pipeline_class"] == "Flux2Pipeline"
+    run(project, *chosen, "--baseline=then.json").assert_outcomes(passed=3)  # the baseline's own test among them
