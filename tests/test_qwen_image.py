@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from diffusers import QwenImageTransformer2DModel
 from published_layout import edit, shard, split_vocabulary
 from safetensors.torch import load_file, save_file
+from toy_project import IMAGES, pairs, results, run, write
 
 from fixtures.activations.attribution import attribution
 from fixtures.activations.capture import capture
@@ -18,12 +20,15 @@ from fixtures.activations.patching import INTO, Doses, patch
 from fixtures.activations.presentation import Stimulus
 from fixtures.activations.whole_passes import WholePasses
 from fixtures.common.errors import ProbeError
+from fixtures.models.hooks.compiled import compile_blocks
 from fixtures.models.model import Model
 from fixtures.models.qwen_image import tiny
 from fixtures.models.qwen_image.sites import block_of, find_sites
 from fixtures.models.qwen_image.tokens import QwenImageRows
 from fixtures.models.units import CELLS, attention_heads, channel_groups
 from fixtures.session.options import resolve_settings
+
+pytest_plugins = "pytester"
 
 SHORT, LONG = "A glass on a table.", "Two men and a dog in the street " * 4
 PROMPTS = [SHORT, "Describe what is depicted in this image.", LONG, "x"]
@@ -141,6 +146,21 @@ def test_the_published_geometry_has_57600_units():
     assert len(attention_heads(sites).units) == 60 * 24
     assert sum(unit.kind == "attention" for unit in channel_groups(sites).units) == 60 * 192
     assert block_of("transformer_blocks.59.txt_mlp.net.2.weight") == "joint[59]" and block_of("img_in.weight") is None
+
+
+def test_components_that_take_turns_give_the_same(model, cache):
+    turning = model_of(model.source.folder, cache, memory="turns")
+    found, expected = (capture(of.loaded, of.sites, STIMULI, of.protocol).mean_square for of in (turning, model))
+    assert turning.loaded.turns is not None and np.array_equal(found, expected)
+
+
+def test_compiled_blocks_give_the_same(model):
+    copied = model.loaded.like({"transformer": deepcopy(model.pipeline.transformer)})
+    compile_blocks(copied.family, copied.transformer, backend="eager")
+    found, expected = (
+        capture(of, model.sites, STIMULI[:2], model.protocol).mean_square for of in (copied, model.loaded)
+    )
+    np.testing.assert_allclose(np.sqrt(found), np.sqrt(expected), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["re-initialised", "shuffled"])
@@ -317,5 +337,21 @@ def test_what_sees_pictures_is_not_kept(model):
 
 
 def test_reference_images_are_refused_with_the_reason(model, photos):
-    with pytest.raises(ProbeError, match="Qwen-Image is given a prompt alone.*QwenImageEditPipeline"):
+    with pytest.raises(ProbeError, match="Qwen-Image: its pipeline, .* is given a prompt alone"):
         capture(model.loaded, model.sites, [Stimulus("s", SHORT, photos[0])], model.protocol)
+
+
+def test_a_whole_run_is_stored_compared_and_repeated(project, model):
+    chosen = ["--model", str(model.source.folder), "--resolution", "64", "--controls", "none"]
+    run(project, *chosen, "--save-baseline", "then.json").assert_outcomes(passed=2)
+    then = results(project)["hypotheses"][0]
+    assert then["claims"][0]["verdict"] == "supported"
+    again = run(project, *chosen, "--store-only", "--baseline", "then.json")
+    again.stdout.no_fnmatch_line("*FAILED*")
+    assert results(project)["hypotheses"][0]["counts"] == then["counts"]
+
+
+def test_image_pairs_are_not_evaluated_and_the_reason_is_said(project, model):
+    write(project, "stimuli/toy.toml", IMAGES + pairs(10))
+    outcome = run(project, "--model", str(model.source.folder), "--resolution", "64", "--controls", "none")
+    outcome.stdout.fnmatch_lines(["*no reference images with this family: its pipeline, *is given a prompt alone*"])

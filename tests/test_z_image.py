@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from diffusers import ZImageTransformer2DModel
 from published_layout import edit, shard, split_vocabulary
 from safetensors.torch import load_file, save_file
+from toy_project import IMAGES, pairs, results, run, write
 
 from fixtures.activations.attribution import attribution
 from fixtures.activations.capture import capture
@@ -20,6 +22,7 @@ from fixtures.activations.patching import INTO, Doses, patch, written
 from fixtures.activations.presentation import Stimulus
 from fixtures.activations.whole_passes import WholePasses
 from fixtures.common.errors import ProbeError
+from fixtures.models.hooks.compiled import compile_blocks
 from fixtures.models.hooks.interventions import Change
 from fixtures.models.model import Model
 from fixtures.models.units import CELLS, attention_heads, channel_groups
@@ -28,6 +31,8 @@ from fixtures.models.z_image.forward import packed, unpacked
 from fixtures.models.z_image.sites import block_of, find_sites
 from fixtures.models.z_image.tokens import ZImageRows
 from fixtures.session.options import resolve_settings
+
+pytest_plugins = "pytester"
 
 SHORT, LONG = "A glass on a table.", "Two men and a dog in the street " * 4
 PROMPTS = [SHORT, "Describe what is depicted in this image.", LONG, "x"]
@@ -151,6 +156,21 @@ def test_the_published_geometry_has_29920_units():
         "mlp": 34 * 640,
     }
     assert block_of("layers.29.attention.to_q.weight") == "layer[29]" and block_of("cap_embedder.1.weight") is None
+
+
+def test_components_that_take_turns_give_the_same(model, cache):
+    turning = model_of(model.source.folder, cache, memory="turns")
+    found, expected = (capture(of.loaded, of.sites, STIMULI, of.protocol).mean_square for of in (turning, model))
+    assert turning.loaded.turns is not None and np.array_equal(found, expected)
+
+
+def test_compiled_blocks_give_the_same(model):
+    copied = model.loaded.like({"transformer": deepcopy(model.pipeline.transformer)})
+    compile_blocks(copied.family, copied.transformer, backend="eager")
+    found, expected = (
+        capture(of, model.sites, STIMULI[:2], model.protocol).mean_square for of in (copied, model.loaded)
+    )
+    np.testing.assert_allclose(np.sqrt(found), np.sqrt(expected), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["re-initialised", "shuffled"])
@@ -308,7 +328,7 @@ def test_a_lora_is_added_to_the_module_that_it_names(model, tmp_path, cache, sty
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"_class_name": "ZImageOmniPipeline"}, "is 'ZImageOmniPipeline'.*each read twice"),
+        ({"_class_name": "ZImageOmniPipeline"}, "is 'ZImageOmniPipeline'.*by another encoder"),
         ({"_class_name": "ZImageImg2ImgPipeline"}, "is 'ZImageImg2ImgPipeline'.*begins from a picture"),
         (
             {"vae": ["diffusers", "AutoencoderKLFlux2"]},
@@ -346,5 +366,21 @@ def test_a_folder_of_the_published_layout_computes_the_same(model, copy, cache):
 
 
 def test_reference_images_are_refused_with_the_reason(model, photos):
-    with pytest.raises(ProbeError, match="Z-Image is given a prompt alone.*ZImageOmniPipeline"):
+    with pytest.raises(ProbeError, match="Z-Image: its pipeline, .* is given a prompt alone"):
         capture(model.loaded, model.sites, [Stimulus("s", SHORT, photos[0])], model.protocol)
+
+
+def test_a_whole_run_is_stored_compared_and_repeated(project, model):
+    chosen = ["--model", str(model.source.folder), "--resolution", "128", "--controls", "none"]
+    run(project, *chosen, "--save-baseline", "then.json").assert_outcomes(passed=2)
+    then = results(project)["hypotheses"][0]
+    assert then["claims"][0]["verdict"] == "supported"
+    again = run(project, *chosen, "--store-only", "--baseline", "then.json")
+    again.stdout.no_fnmatch_line("*FAILED*")
+    assert results(project)["hypotheses"][0]["counts"] == then["counts"]
+
+
+def test_image_pairs_are_not_evaluated_and_the_reason_is_said(project, model):
+    write(project, "stimuli/toy.toml", IMAGES + pairs(10))
+    outcome = run(project, "--model", str(model.source.folder), "--resolution", "128", "--controls", "none")
+    outcome.stdout.fnmatch_lines(["*no reference images with this family: its pipeline, *is given a prompt alone*"])
