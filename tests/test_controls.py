@@ -158,6 +158,8 @@ def test_without_twins_it_is_open_and_the_reason_is_told():
         UntrainedRecord(observed=3, threshold=3.0, kinds=[], amplification=None, cells=[]), 0.01, "no room for a twin"
     )
     assert verdict.outcome == "not evaluated" and verdict.reason == "no room for a twin"
+    verdict, _ = held_against(*learned(), effect_p=None)
+    assert verdict.outcome == "not evaluated" and verdict.reason == "there is no effect on noise tokens"
 
 
 # input baseline
