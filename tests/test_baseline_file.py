@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fixtures.baseline.document import Baseline, check_same, load_baseline, merged, save_baseline, tensor_file
-from fixtures.baseline.entry import _images
+from fixtures.baseline.entry import image_digests
 from fixtures.common.errors import ProbeError
 from fixtures.common.files import sha256_of
 
@@ -167,14 +167,14 @@ def test_images_of_a_hypothesis_are_those_of_its_members_and_references():
     told = {"image": None, "sha256": None, "prompt": "x"}
     pair = {"a": told, "b": told, "reference": member("scene", "a street")}
     stimuli = {"pairs": [pair], "reference": None}
-    assert _images(stimuli) == {"given_images": None, "generated_images": sha256_of(["scene"])}
+    assert image_digests(stimuli) == {"given_images": None, "generated_images": sha256_of(["scene"])}
     own = {"pairs": [pair | {"reference": member("own", None)}], "reference": None}
-    assert _images(own) == {"given_images": sha256_of(["own"]), "generated_images": None}
+    assert image_digests(own) == {"given_images": sha256_of(["own"]), "generated_images": None}
     shown = {
         "pairs": [{"a": member("a", "p"), "b": member("b", "q"), "reference": None}],
         "reference": member("r", None),
     }
-    assert _images(shown) == {"given_images": sha256_of(["r"]), "generated_images": sha256_of(["a", "b"])}
+    assert image_digests(shown) == {"given_images": sha256_of(["r"]), "generated_images": sha256_of(["a", "b"])}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ import fixtures.__main__
 pytest_plugins = "pytester"
 
 SINGLE_FILE = next(one for one in commands((ROOT / "docs/single_file.md").read_text()) if "<<END" in one)
+ARROW = next(one for one in commands((ROOT / "docs/compare_models.md").read_text()) if "klein-mini+arrow" in one)
 NOT_RUN = {
     # minutes, or this suite itself
     "make probes": "minutes: the default run",
@@ -37,6 +38,7 @@ NOT_RUN = {
     ".ci/run": "these tests",
     "make lint": "run by .github/workflows/tests.yml",
     "python -m benchmarks.ground_truth": "minutes; tests/test_ground_truth_score.py scores two sets",
+    ARROW: "minutes, of klein-mini; tests/test_plugin_against.py compares klein-tiny with a LoRA of it",
     "pytest probes/ --steer": "minutes; tests/test_plugin_steering.py steers the toy",
     "pytest probes/ --model klein -n auto": "starts workers; tests/test_plugin_workers.py runs two",
     # a GPU
@@ -224,6 +226,9 @@ def prepare(words: list[str], place, kept, lora: str) -> None:
                     shutil.copy(made, kept)
             for made in kept.glob(f"{Path(file).stem}*"):
                 shutil.copy(made, place.path)
+    for file in {"a.json", "b.json"} & {*words}:
+        assert run(place).ret == 0
+        shutil.copy(place.path / "reports/latest/results.json", place.path / file)
     if "--store-only" in words:
         assert run(place, "--store", words[words.index("--store") + 1]).ret == 0
     if "reports/latest" in words:

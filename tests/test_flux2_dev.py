@@ -22,6 +22,7 @@ from fixtures.activations.whole_passes import WholePasses
 from fixtures.common.errors import ProbeError
 from fixtures.models.flux2_dev import tiny
 from fixtures.models.flux2_dev.components import TEXT_LAYERS
+from fixtures.models.flux2_dev.family import Flux2Dev
 from fixtures.models.flux2_dev.processor import TextPixtralProcessor
 from fixtures.models.flux2_klein.sites import find_sites
 from fixtures.models.model import Model
@@ -195,6 +196,21 @@ def test_a_lora_by_diffusers_names_moves_the_blocks_it_names(dev, checkpoint, ca
         name for name, tensor in dev.pipeline.transformer.state_dict().items() if not torch.equal(tensor, changed[name])
     }
     assert moved and all(name.startswith(TOUCHED) for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("double_blocks.7.txt_mlp.2", "transformer_blocks.7.ff_context.linear_out"),
+        ("lora_unet_single_blocks_47_linear2", "single_transformer_blocks.47.attn.to_out"),
+        ("guidance_in.in_layer", "time_guidance_embed.guidance_embedder.linear_1"),  # which Klein has not
+    ],
+)
+def test_original_names_of_a_lora_are_the_modules_they_are(name, module):
+    factors = {"lora_A": torch.randn(2, 5), "lora_B": torch.randn(7, 2)}
+    found = Flux2Dev().convert_adapter(name, dict(factors))
+    expected = {f"transformer.{module}.{part}.weight": tensor for part, tensor in factors.items()}
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 def test_the_record_says_what_it_is(dev):

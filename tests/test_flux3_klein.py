@@ -18,13 +18,17 @@ from safetensors.torch import load_file, save_file
 from toy_project import IMAGES, STIMULI, pairs, results, run, write
 
 from fixtures.activations.activations import pooled_rms
+from fixtures.activations.attribution import attribution
 from fixtures.activations.capture import capture
+from fixtures.activations.interventions import channels_of, steered
 from fixtures.activations.patching import INTO, Doses, patch
 from fixtures.activations.presentation import Stimulus
 from fixtures.activations.prompts import encode_prompts
 from fixtures.activations.references import encode_images, fitted_picture
 from fixtures.activations.whole_passes import WholePasses
 from fixtures.common.errors import ProbeError
+from fixtures.models.flux2_klein.klein_tiny import build_tokenizer
+from fixtures.models.flux3_klein import fullsize
 from fixtures.models.flux3_klein import tiny as flux3_tiny
 from fixtures.models.flux3_klein.components import TEXT_LAYERS
 from fixtures.models.flux3_klein.family import Flux3Klein, Flux3KleinDistilled
@@ -382,6 +386,30 @@ def test_all_units_of_the_own_pair_are_the_whole_way_and_none_are_none(model, ph
     assert found.wanted[0] > 1e-6 * found.whole[0]
 
 
+@pytest.mark.parametrize("with_images", [False, True])
+def test_attribution_is_the_derivative_of_steering(model, photos, with_images):
+    """Of the strongest unit of every site that noise or reference tokens pass through; it is 0 elsewhere."""
+    shown = photos if with_images else [None] * 4
+    stimuli = [Stimulus(prompt, prompt, image) for prompt, image in zip(PROMPTS, shown, strict=False)]
+    with WholePasses(model.loaded, model.sites, stimuli, model.protocol) as passes:
+        (found,) = attribution(passes, 1, 1, ("b",))
+        own, size = passes([0, 1]), 0.02
+        d = (own[0] - own[1]).flatten().double()
+        _, kept = passes.keeping([2, 3])
+        along = {site: value[:1] - value[1:] for site, value in kept.items()}
+        places = np.array([unit.site for unit in model.groups.units])
+        for site in model.sites:
+            inside = places == site.name
+            if site.stream == "text" or (site.stream == "reference" and not with_images):
+                assert not found[inside].any()
+                continue
+            unit = np.argmax(np.abs(found) * inside)
+            one = channels_of(np.arange(found.size) == unit, model.groups, passes.sites)
+            ends = [passes([1], steered(one, along, sign * size))[0].flatten().double() for sign in (1, -1)]
+            expected = float((ends[0] - ends[1]) @ d / (2 * size) / (d @ d))
+            assert found[unit] == pytest.approx(expected, rel=0.02, abs=2e-3 * np.abs(found).max())
+
+
 def original(name):
     """The name of a module of a block as the original code has it."""
     inner = {"attn.to_q": "q_proj", "attn.to_k": "k_proj", "attn.to_v": "v_proj", "attn.to_out.0": "attn_out"}
@@ -549,3 +577,17 @@ def test_a_run_on_images_that_the_distilled_model_draws(project, folders, tmp_pa
     assert found["activations"]["largest_untouched"] == 0 and found["counts"]
     assert [level["step"] for level in found["schedule"]["levels"]] == [1, 3]
     assert all("untrained twins" in reason for reason in found["schedule"]["missing"])
+
+
+def test_what_the_writer_of_full_size_checkpoints_writes_is_captured(tmp_path, monkeypatch):
+    """At a small size, with a small vocabulary."""
+    monkeypatch.setattr(fullsize, "build_tokenizer", build_tokenizer)
+    text = fullsize.TEXT | {name: flux3_tiny.TEXT[name] for name in set(fullsize.TEXT) & set(flux3_tiny.TEXT)}
+    text |= {"num_hidden_layers": fullsize.TEXT["num_hidden_layers"]}
+    fullsize.write(tmp_path / "model", "cpu", 0, True, flux3_tiny.TRANSFORMER, text, flux3_tiny.VAE)
+    model = model_of(tmp_path / "model", tmp_path / "store", dtype="float32")
+    assert model.description["is_distilled"] and model.protocol.generation_steps == 16
+    layers = model.pipeline.text_encoder.model.language_model.layers
+    assert len(layers) == fullsize.TEXT["num_hidden_layers"] == max(TEXT_LAYERS) + 1
+    values = capture(model.loaded, model.sites, [Stimulus("s", "Two men on a wet road.")], model.protocol)
+    assert (values.mean_square[:, :6].mean(axis=(0, 2)) > 0).all()
