@@ -105,7 +105,8 @@ def table(files: list[Path]) -> str:
             before["calls"] += call["calls"]
     loads = [one["phases"].get("loading the model", 0) for one in parts]
     again = sum(loads) - max(loads)
-    whole = sum(one["process"] - one.get("bare_seconds", 0) for one in parts) - again
+    processes = [one.get("process", one["whole"]) - one.get("bare_seconds", 0) for one in parts]
+    whole = sum(processes) - again
     bare = sum(call["calls"] * call["seconds"] for call in calls.values())
     floor = bare + max(loads)
     rows = [("", "seconds", "over the floor"), ("---", "---:", "---:")]

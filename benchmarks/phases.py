@@ -22,6 +22,9 @@ from importlib import import_module
 from pathlib import Path
 from threading import get_ident
 
+import fixtures  # noqa: F401  # which says how PyTorch's threads wait, before it is imported
+
+# isort: split
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 

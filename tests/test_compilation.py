@@ -22,7 +22,7 @@ from fixtures.activations.store import Store
 from fixtures.claims.hypothesis import compared_hypothesis
 from fixtures.common.errors import CompilerFailed
 from fixtures.models import compilation
-from fixtures.models.compilation import PARAMETERS, PASSES, Job, choose, pays
+from fixtures.models.compilation import MORE, PARAMETERS, PASSES, Job, choose, pays
 from fixtures.models.hooks import compiled
 from fixtures.models.loading import load_model
 from fixtures.models.model import Model
@@ -46,9 +46,10 @@ def test_what_was_asked_for_is_done(device, parameters, number, before):
 @given(passes)
 def test_long_jobs_of_large_models_on_a_gpu_compile(number):
     found = choose("auto", "cuda", LARGE, Job(number))
-    assert found.compiled is (number >= PASSES) is pays("cuda", LARGE, number)
+    assert found.compiled is (number >= PASSES) is pays("cuda", LARGE, number, False)
     assert f"{number:,} stimuli" in found.reason
-    assert not pays("cpu", LARGE, number) and not pays("cuda", PARAMETERS - 1, number)
+    assert pays("cuda", LARGE, number, True) is (number >= MORE)
+    assert not pays("cpu", LARGE, number, True) and not pays("cuda", PARAMETERS - 1, number, True)
 
 
 SHOWN = [(Stimulus(prompt, prompt), None) for prompt in ("a glass", "a broken glass", "a cup", "a broken cup")]
