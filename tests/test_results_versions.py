@@ -1,7 +1,7 @@
 """Results of older versions: real ones, of each version that there was, brought up to date, or refused by its number.
 
-``data/old_results/<version>.json`` are runs of klein-tiny, klein-mini and klein-mini+arrow by the suite of their day, cut
-to one hypothesis and short lists.
+``data/old_results/<version>.json`` are runs of small models by the suite of their day, cut to one hypothesis and short
+lists.
 """
 
 import copy
@@ -108,7 +108,7 @@ json_values = st.recursive(
 PARTS = ("model", "axes", "hypotheses", "baseline")
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(FILES)), st.sampled_from(PARTS), json_values, st.booleans())
 def test_a_document_that_is_broken_anywhere_is_brought_up_or_refused(version, part, value, inside):
     data = copy.deepcopy(old(version))
