@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from jsonschema import Draft7Validator
+from old_results import READ, old
 from report_factory import DATA, klein, make_results
-from test_results_versions import READ, old
 
 from fixtures.__main__ import main
 from fixtures.claims.effects import _without_each

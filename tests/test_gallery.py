@@ -10,8 +10,8 @@ import pytest
 from hostile import PAYLOADS, attacked
 from hypothesis import given
 from hypothesis import strategies as st
+from old_results import FILES, old
 from report_factory import make_results
-from test_results_versions import FILES, old
 
 from fixtures.__main__ import main
 from fixtures.report.gallery.runs import GalleryRun, read_runs

@@ -6,11 +6,11 @@ lists.
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from old_results import FILES, READ, old
 from report_factory import stored_run
 
 from fixtures.__main__ import main
@@ -22,14 +22,7 @@ from fixtures.results.migrations import ADDED, MIGRATIONS, filled, lacks
 from fixtures.results.schema import SCHEMA, validate
 from fixtures.results.versions import OLDEST, brought_up, load_results, version_of
 
-FOLDER = Path(__file__).parent / "data" / "old_results"
-FILES = {int(file.stem): file for file in FOLDER.glob("*.json")}
-READ = range(OLDEST, SCHEMA + 1)
 ABSENT = object()
-
-
-def old(version: int) -> dict:
-    return json.loads(FILES[version].read_text())
 
 
 def leaves(value, place=()):
