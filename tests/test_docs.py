@@ -198,7 +198,8 @@ def replaced(text: str, tiny, kept) -> list[str]:
     there = {
         "klein": "klein-tiny",
         **dict.fromkeys(("/path/to/folder", "FOLDER"), [str(tiny.source.folder), "--resolution", "64"]),
-        **dict.fromkeys(("reports/<run>", "RUN_FOLDER"), "reports/latest"),
+        **dict.fromkeys(("reports/<run>", "RUN_FOLDER", "reports/*"), "reports/latest"),
+        "old.json": str(ROOT / "tests/data/old_results/3.json"),
         "my_lora.safetensors:0.8": f"{kept}/my_lora.safetensors:0.8",
         "/shared": f"{kept}/shared",
         "pose": "toy",

@@ -19,6 +19,7 @@ import fixtures.session.evaluation
 from fixtures.claims.ladder import CAUSAL, CONTROLS
 from fixtures.common.errors import ProbeError
 from fixtures.models.model import Model
+from fixtures.results.schema import SCHEMA
 from fixtures.session.options import resolve_settings
 from fixtures.stimuli.checker.check import check_stimuli
 from fixtures.stimuli.checker.vocabulary import checkpoint_vocabulary
@@ -215,7 +216,7 @@ def test_holm_corrects_over_the_claims_of_the_run(project):
 def test_results_hold_what_decides_the_numbers(project):
     run(project, "--seed", "3")
     data = results(project)
-    assert data["schema"] == 1 and data["run"]["complete"] is True
+    assert data["schema"] == SCHEMA and data["run"]["complete"] is True
     assert data["run"]["options"]["seed"] == {"value": 3, "source": "command line"}
     assert data["model"]["name"] == "klein-tiny" and data["model"]["label"].startswith("untrained")
     assert data["protocol"]["seed"] == 3 and data["protocol"]["resolution"] == 64

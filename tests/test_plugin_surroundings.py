@@ -37,7 +37,7 @@ def test_without_the_plugins_of_the_page_a_run_says_so_in_a_line(project, argume
     outcome.stdout.fnmatch_lines(["results: *results.json", f"no report.html: the plugin {missing} is not loaded"])
     outcome.stdout.no_fnmatch_line("*INTERNALERROR*")
     left = {file.name for file in folder(project).iterdir()}
-    assert left == {"cards", "figures", "model_index.yaml", "results.json", "summary.md", "toy.units.csv.gz"}
+    assert left == {"cards", "exports", "figures", "model_index.yaml", "results.json", "summary.md", "toy.units.csv.gz"}
 
 
 def test_without_the_page_workers_run_too(project):

@@ -18,7 +18,7 @@ from fixtures.models.named import ALIASES
 from fixtures.session.option_table import OPTIONS
 
 FOLDER = Path(__file__).parents[1] / ".github" / "workflows"
-TESTS, PROBES = FOLDER / "tests.yml", FOLDER / "probes-gpu.yml"
+TESTS, PROBES, GALLERY = FOLDER / "tests.yml", FOLDER / "probes-gpu.yml", FOLDER / "gallery.yml"
 ACTION = FOLDER.parent / "actions" / "probes" / "action.yml"
 PAGE = FOLDER.parents[1] / "docs" / "ci_action.md"
 RECORDER = """#!{python}
@@ -55,7 +55,7 @@ def conforms(*files, schema="vendor.github-workflows"):
 
 def test_the_workflows_conform_to_the_schema():
     files = sorted(FOLDER.glob("*"))
-    assert files == [PROBES, TESTS]
+    assert files == [GALLERY, PROBES, TESTS]
     outcome = conforms(*files)
     assert outcome.returncode == 0, outcome.stdout
 
@@ -141,7 +141,31 @@ def test_a_workflow_may_read_the_repository_and_nothing_else(file):
     assert all("timeout-minutes" in job for job in workflow["jobs"].values())
 
 
-@pytest.mark.parametrize("file", [TESTS, PROBES, ACTION], ids=["tests", "probes", "action"])
+def test_the_gallery_is_built_with_rights_to_read_and_only_its_deployment_may_write_pages():
+    workflow = load(GALLERY)
+    assert workflow["on"]["push"] == {"branches": ["main"], "paths": ["published/**"]}
+    assert set(workflow["on"]) == {"push", "workflow_dispatch"}, "no code of a fork is published"
+    build, deploy = workflow["jobs"]["build"], workflow["jobs"]["deploy"]
+    assert workflow["permissions"] == {"contents": "read"} and "permissions" not in build
+    assert deploy["permissions"] == {"pages": "write", "id-token": "write"} and deploy["needs"] == "build"
+    assert [step["uses"].partition("@")[0] for step in deploy["steps"]] == ["actions/deploy-pages"]
+    assert call(GALLERY, "actions/checkout")["with"]["persist-credentials"] == "false"
+    assert all("timeout-minutes" in job for job in (build, deploy)) and "secrets." not in GALLERY.read_text()
+
+
+def test_the_gallery_takes_every_published_run_and_uploads_what_it_has_made(tmp_path):
+    """The command is run where the workflow runs it, and the folder that it makes is the one that is uploaded."""
+    (tmp_path / "published/one").mkdir(parents=True)
+    old = FOLDER.parents[1] / "tests/data/old_results/3.json"
+    (tmp_path / "published/one/results.json").write_bytes(old.read_bytes())
+    (script,) = [step["run"] for step in steps(GALLERY) if step.get("name") == "Gallery"]
+    places = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(FOLDER.parents[1])}
+    subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=os.environ | places, check=True, capture_output=True)
+    uploaded = tmp_path / call(GALLERY, "actions/upload-pages-artifact")["with"]["path"]
+    assert (uploaded / "index.html").is_file()
+
+
+@pytest.mark.parametrize("file", [TESTS, PROBES, GALLERY, ACTION], ids=["tests", "probes", "gallery", "action"])
 def test_no_expression_stands_in_shell_text(file):
     scripts = [step["run"] for step in steps(file) if "run" in step]
     assert scripts and not any("${{" in script for script in scripts)
