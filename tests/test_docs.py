@@ -259,7 +259,7 @@ def pytest_run(words: list[str], place) -> int:
 
 def module_run(words: list[str], place, monkeypatch) -> int:
     assert words[:2] == ["python", "-m"]
-    if words[3] in ("new", "known-verdicts"):  # they write
+    if words[3] in ("new", "known-verdicts", "register", "verify"):  # they write, or read what is beside pytest.ini
         for constant, value in (("ROOT", ""), ("STIMULI", "stimuli"), ("KNOWN", "probes/known_verdicts.toml")):
             monkeypatch.setattr(fixtures.__main__, constant, place.path / value)
     return import_module(f"{words[2]}.__main__").main(words[3:])

@@ -31,7 +31,9 @@ OF_THE_CALL = (
     "activations",
     "evaluated",
     "test",
-)  # how long it took, what was in the store, what the test is called
+    "declaration",
+    "registration",
+)  # how long it took, what was in the store, what test and stimulus file are called; a notebook registers nothing
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ def test_markdown_stays_a_table(hostile):
 
 def test_terminal_lines_hold_no_control_characters(hostile):
     lines = terminal_lines(hostile[0]) + model_lines(hostile[0])
-    assert len(lines) == 1 + 10 + 25 + 4 + 2  # outcomes, claims, controls, statements; the model and its label
+    assert len(lines) == 1 + 10 + 25 + 4 + 3  # outcomes, claims, controls, statements; model, label, registration
     assert all(line.isprintable() for line in lines)
     "\n".join(lines).encode("utf-8")
 

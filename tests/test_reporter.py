@@ -22,7 +22,7 @@ def test_a_large_results_json_is_not_written_after_each_verdict(monkeypatch, sec
 
     monkeypatch.setattr(reporter, "time", SimpleNamespace(monotonic=lambda: now[0]))
     results = SimpleNamespace(folder=Path(), write=write, add=lambda **record: None)
-    taking_in = reporter.Reporter(None, None, results, None)
+    taking_in = reporter.Reporter(None, None, results, None, None)
     for _ in range(50):
         taking_in.pytest_runtest_logreport(decided("supported"))
         now[0] += 1.0
