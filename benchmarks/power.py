@@ -30,7 +30,7 @@ EFFECTS = {"small": 0.4, "medium": 0.6, "large": 0.9}  # in standard deviations 
 SIZES = (12, 25, 40)
 PAIRS = 25  # of a pilot
 SHARE = 0.25  # of the units
-TWINS = (0.0, 0.2, 0.4)  # what untrained twins have of the effect
+TWINS = (0.3, 0.3, 0.3, 0.3)  # what untrained twins have of the effect
 
 
 class Planted:

@@ -194,7 +194,7 @@ def place(project, tiny, kept, monkeypatch):
 def replaced(text: str, tiny, kept) -> list[str]:
     """The words of a command line, with what is small and there in the place of what it names."""
     there = {
-        "klein": "klein-tiny",
+        **dict.fromkeys(("klein", "klein-mini"), "klein-tiny"),
         **dict.fromkeys(("/path/to/folder", "FOLDER"), [str(tiny.source.folder), "--resolution", "64"]),
         **dict.fromkeys(("reports/<run>", "RUN_FOLDER"), "reports/latest"),
         "my_lora.safetensors:0.8": f"{kept}/my_lora.safetensors:0.8",
@@ -224,7 +224,7 @@ def prepare(words: list[str], place, kept, lora: str) -> None:
                     shutil.copy(made, kept)
             for made in kept.glob(f"{Path(file).stem}*"):
                 shutil.copy(made, place.path)
-    if "--store-only" in words:
+    if "--store-only" in words or "power" in words and "--store" in words:
         assert run(place, "--store", words[words.index("--store") + 1]).ret == 0
     if "reports/latest" in words:
         assert run(place).ret == 0
@@ -253,7 +253,8 @@ def pytest_run(words: list[str], place) -> int:
 
 def module_run(words: list[str], place, monkeypatch) -> int:
     assert words[:2] == ["python", "-m"]
-    if words[3] in ("new", "known-verdicts"):  # they write
+    monkeypatch.setattr("fixtures.session.power_options.SIMULATIONS", 2)
+    if words[3] in ("new", "known-verdicts", "power"):  # they write
         for constant, value in (("ROOT", ""), ("STIMULI", "stimuli"), ("KNOWN", "probes/known_verdicts.toml")):
             monkeypatch.setattr(fixtures.__main__, constant, place.path / value)
     return import_module(f"{words[2]}.__main__").main(words[3:])
