@@ -107,7 +107,7 @@ def test_decisions_on_data_without_an_effect(pool):
     data_sets = (no_effect.Pairs(data.differences[:12], data.ratios[:12]) for data in no_effect.same_stimuli(pool, 0))
     found = no_effect.decide(data_sets, 40, 0)
     rows = no_effect.rows("A/A", "normal numbers", found)
-    assert [entry["name"] for entry in rows] == list(no_effect.ROWS[:6])
+    assert [entry["name"] for entry in rows] == list(no_effect.ROWS[:7])
     assert all(entry["ok"] and entry["n"] == 40 for entry in rows), rows
     assert ((found.p > 0) & (found.p <= 1)).all() and ((found.effect > 0) & (found.effect <= 1)).all()
     assert (found.effect[found.moved] <= 0.05).all()
@@ -115,12 +115,12 @@ def test_decisions_on_data_without_an_effect(pool):
 
 
 def test_effects_that_are_there_are_not_called_none(pool):
-    """The rows of the effect fail on data that have one."""
+    """The rows of the effect and of the e-value fail on data that have one."""
     data_sets = (
         no_effect.Pairs(data.differences[:12], data.ratios[:12] + 0.1) for data in no_effect.same_stimuli(pool, 0)
     )
     rows = no_effect.rows("A/A", "shifted log ratios", no_effect.decide(data_sets, 40, 0))
-    assert [entry["name"] for entry in rows if not entry["ok"]] == list(no_effect.ROWS[4:6])
+    assert [entry["name"] for entry in rows if not entry["ok"]] == list(no_effect.ROWS[4:7])
 
 
 def test_p_values_that_are_too_small_are_noticed():

@@ -196,7 +196,7 @@ def place(project, tiny, kept, monkeypatch):
 def replaced(text: str, tiny, kept) -> list[str]:
     """The words of a command line, with what is small and there in the place of what it names."""
     there = {
-        "klein": "klein-tiny",
+        **dict.fromkeys(("klein", "klein-mini"), "klein-tiny"),
         **dict.fromkeys(("/path/to/folder", "FOLDER"), [str(tiny.source.folder), "--resolution", "64"]),
         **dict.fromkeys(("reports/<run>", "RUN_FOLDER", "reports/*"), "reports/latest"),
         "old.json": str(ROOT / "tests/data/old_results/3.json"),
@@ -230,7 +230,7 @@ def prepare(words: list[str], place, kept, lora: str) -> None:
     for file in {"a.json", "b.json"} & {*words}:
         assert run(place).ret == 0
         shutil.copy(place.path / "reports/latest/results.json", place.path / file)
-    if "--store-only" in words:
+    if "--store-only" in words or "power" in words and "--store" in words:
         assert run(place, "--store", words[words.index("--store") + 1]).ret == 0
     if "reports/latest" in words:
         assert run(place).ret == 0
@@ -259,7 +259,14 @@ def pytest_run(words: list[str], place) -> int:
 
 def module_run(words: list[str], place, monkeypatch) -> int:
     assert words[:2] == ["python", "-m"]
-    if words[3] in ("new", "known-verdicts", "register", "verify"):  # they write, or read what is beside pytest.ini
+    monkeypatch.setattr("fixtures.session.power_options.SIMULATIONS", 2)
+    if words[3] in (
+        "new",
+        "known-verdicts",
+        "register",
+        "verify",
+        "power",
+    ):  # they write, or read what is beside pytest.ini
         for constant, value in (("ROOT", ""), ("STIMULI", "stimuli"), ("KNOWN", "probes/known_verdicts.toml")):
             monkeypatch.setattr(fixtures.__main__, constant, place.path / value)
     return import_module(f"{words[2]}.__main__").main(words[3:])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from report_factory import IMAGES, held_out, replication, stored_run
 
 from fixtures.report.claim.bins import integer_bins
-from fixtures.report.claim.effects import ROWS, effect_rows
+from fixtures.report.claim.effects import ROWS, effect_rows, sequential_line
 from fixtures.report.claim.figures import figures, prose, tally
 from fixtures.report.claim.shares import share_rows
 from fixtures.report.claim.stimuli import word_diff
@@ -318,3 +318,21 @@ def test_effects_lie_on_the_axis_too_those_below_0_at_0(effects, mark):
 
 def test_nothing_to_draw_gives_no_strip():
     assert dot_strip("units", "a", "b", []) == dot_strip("units", "a", "b", [("x", None, [None, "4"])]) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"log10_e": 2.3, "pairs": 11}, "is 200 after 3 pairs, and reached 100 after 11:"),
+        ({"log10_e": -0.5, "pairs": None}, "is 0.316 after 3 pairs, and did not reach 100:"),
+        ({"log10_e": 7.25, "pairs": 9}, "is 10 to the power of 7.2 after 3 pairs, and reached 100 after 9:"),
+    ],
+)
+def test_the_evidence_pair_by_pair_is_a_sentence(found, said):
+    entry = {"effect": {"sequential": {"alpha": 0.01, "logs": [0.0, 0.1, 0.2]} | found}}
+    assert said in sequential_line(entry)
+
+
+def test_a_record_without_that_evidence_says_nothing_of_it():
+    for entry in ({}, {"effect": None}, {"effect": {"sequential": {"log10_e": "x", "alpha": 0.01}}}):
+        assert sequential_line(entry) == ""
