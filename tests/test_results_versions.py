@@ -6,6 +6,7 @@ lists.
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -153,3 +154,8 @@ def test_results_of_two_versions_have_the_same_fields():
     missing = {"uses", "halted", "brief"}  # that a statement may lack
     assert set(now) - set(then) <= missing and set(now["effect"]) == set(then["effect"])
     assert then["statement"].keys() | missing == now["statement"].keys() | missing
+
+
+def test_the_page_says_which_versions_are_read():
+    text = " ".join((Path(__file__).parents[1] / "docs" / "share_results.md").read_text().split())
+    assert f"Today's is {SCHEMA}." in text and f"Versions {OLDEST} to {SCHEMA} are read" in text
