@@ -149,7 +149,7 @@ def test_the_ratio_is_that_of_the_amplifications():
     twins = [[network(rng, effect, n_units=units) for effect in (0.05, 0.06, 0.07)] for units in (40, 90)]
     each = [amplification(own, others).ratio for own, others in zip(ratios, twins, strict=True)]
     of = [[LeftOut.of(one) for one in others] for others in twins]
-    found = model_difference(*map(LeftOut.of, ratios), list(zip(*of, strict=True)))
+    found = model_difference(*map(LeftOut.of, ratios), list(zip(*of, strict=True)), related=False)
     assert found.ratio == pytest.approx(each[0] / each[1])
     assert found.p == 2 / 2**12 and found.low > 1 and found.wide_p < 0.05
 
@@ -173,19 +173,20 @@ def _twins(pairs):
     return list(zip(small[::2], small[1::2], strict=True))
 
 
-def test_related_twins_cancel_what_is_their_own():
+def test_of_related_networks_nothing_is_said_over_networks():
+    """Their twins are the same: a spread of 0 among these would pass for one of trained networks."""
     rng = np.random.default_rng(12)
     first, second = (LeftOut.of(network(rng, effect)) for effect in (0.2, 0.1))
     twins = [LeftOut.of(network(rng, effect)) for effect in (0.02, 0.05, 0.11)]
     related, others = (model_difference(first, second, [(one, one) for one in twins], known) for known in (True, False))
-    assert related.ratio == others.ratio and related.p == others.p
-    assert related.wide_p < 1e-6 and others.wide_p > 0.05 and others.wide_low < related.wide_low
+    assert related.ratio == others.ratio and related.p == others.p and others.wide_p > 0.05
+    assert (related.wide_low, related.wide_high, related.wide_p) == (None, None, None)
 
 
 def test_the_same_network_twice_is_no_difference_at_all():
     one = LeftOut.of(network(np.random.default_rng(5), 0.2))
     for twins in ((), [(one, one)] * 3):
-        found = model_difference(one, one, twins)
+        found = model_difference(one, one, twins, related=False)
         assert (found.ratio, found.low, found.high, found.p) == (1, 1, 1, 1)
         assert found.wide_p in (None, 1) and found.wide_low in (None, 1) and found.wide_high in (None, 1)
 
