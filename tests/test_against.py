@@ -59,7 +59,7 @@ def test_a_model_against_itself_is_a_tie_where_there_is_an_effect_and_undecided_
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(3.0, "more"), (1 / 3, "less"), (1.05, "tie")])
-def test_a_known_factor_is_found_over_pairs_and_networks(factor, verdict):
+def test_a_known_factor_is_found(factor, verdict):
     found = of(compared(scaled(factor)))
     assert found["verdict"] == verdict and found["difference"]["of"] == "amplification"
     assert found["difference"]["ratio"] == pytest.approx(factor, rel=0.01)
@@ -73,7 +73,7 @@ def test_a_difference_below_the_margin_is_slight_where_pairs_do_not_agree_on_a_t
     effect["without_each"] = [value * rng.uniform(0.985, 1.015) for value in effect["without_each"]]
     found = of(compared(data))
     assert found["verdict"] == "slight" and found["difference"]["p_holm"] <= 0.05
-    assert found["difference"]["over_networks"][1] > 1.25 > found["difference"]["ratio"]
+    assert found["difference"]["interval"][1] > 1.25 > found["difference"]["ratio"]
 
 
 def test_a_factor_that_untrained_twins_show_too_is_taken_out():
@@ -102,9 +102,18 @@ def test_p_is_the_largest_of_three_and_corrected_over_hypotheses():
     assert len(rows) == 3
     for one in rows:
         found, larger = one["difference"], one["first"] if one["difference"]["ratio"] > 1 else one["second"]
-        assert found["decisive_p"] == max(found["p"], found["networks_p"], larger["effect_p"])
+        assert found["decisive_p"] == max(found["p"], found["networks_p"] or 0.0, larger["effect_p"])
     expected = multipletests([one["difference"]["decisive_p"] for one in rows], method="holm")[1]
     assert [one["difference"]["p_holm"] for one in rows] == pytest.approx(list(expected))
+
+
+def test_of_one_architecture_it_is_said_of_these_two_sets_of_weights_alone():
+    data = scaled(3.0)
+    alike, others = of(compared(data)), of(compared(data | {"model": data["model"] | {"heads": 9}}))
+    assert (alike["difference"]["over_networks"], alike["difference"]["networks_p"]) == (None, None)
+    assert "these two sets of weights" in alike["reason"] and "over networks" not in alike["reason"]
+    assert others["difference"]["networks_p"] > 0 and "over networks too" in others["reason"]
+    assert others["difference"]["ratio"] == alike["difference"]["ratio"]
 
 
 def test_a_difference_without_twins_is_of_the_effect_and_says_so():
