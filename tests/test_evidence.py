@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from fixtures.activations.activations import Activations, cell_rms, pooled_rms, split_members
+from fixtures.activations.activations import Activations, cell_rms, pair_differences, pooled_rms, split_members
 from fixtures.claims.evidence import evaluate, noise_ratios, subset_counts
 from fixtures.models.description import skeleton
 from fixtures.models.unit_rows import PLACE
 from fixtures.results.unit_table import FIGURES, unit_table
+from fixtures.statistics.consistency import split_half_r
 from fixtures.statistics.null_plan import NullPlan
 
 N_PAIRS, PLANTED = 12, 20
@@ -114,7 +115,7 @@ def test_counts_agree_with_the_units_and_add_up(evaluated):
         assert sum(block["beyond"][key] for block in record["blocks"]) == count["observed"]
 
 
-@pytest.mark.parametrize(("partition", "units"), [("channel groups", 144), ("attention heads", 24)])
+@pytest.mark.parametrize(("partition", "units"), [("channel groups", 143), ("attention heads", 24)])
 @pytest.mark.parametrize("by", ["kind", "stream"])
 def test_shares_by_kind_and_stream_add_up_to_the_counts(evaluated, partition, units, by):
     record = evaluated[0] if partition == "channel groups" else evaluated[0]["attention_heads"]
@@ -133,7 +134,8 @@ def test_shares_by_token_group_pool_that_group_alone(tiny, activations, evaluate
         rows = [row for row in evaluated[0]["shares"] if (row["partition"], row["value"]) == ("channel groups", group)]
         assert [row["observed"] for row in rows] == [int((np.abs(t) > threshold).sum()) for threshold in (3, 5)]
         seen = [unit for unit in tiny.groups.units if unit.stream != "image" or group in ("noise", "reference")]
-        assert rows[0]["units"] == len(seen)
+        silent = sum(unit == tiny.groups.units[143] for unit in seen)  # in which no pair differs
+        assert rows[0]["units"] == len(seen) - silent
 
 
 def test_a_token_group_without_tokens_has_no_share(tiny, activations):
@@ -235,3 +237,21 @@ def test_noise_ratios_see_what_moves_from_one_side_to_the_other(tiny, activation
     a, b = split_members(pooled_rms(moved, tiny.groups, ("noise",)))
     assert (a == b).all()
     np.testing.assert_allclose(np.abs(noise_ratios(moved, tiny.groups)), np.log(3) / 2)
+
+
+def test_units_that_no_pair_differs_in_are_no_part_of_a_share_or_a_pattern(tiny, activations, evaluated):
+    """Half of them silenced: what is left is measured as if they were not there."""
+    silent = np.zeros(len(tiny.groups.units), dtype=bool)
+    silent[::2] = True
+    values = activations.mean_square.copy()
+    values[1::2, :, silent] = values[0::2][:, :, silent]
+    record, _ = evaluate(Activations(values, activations.token_counts), tiny.groups, tiny.heads, NullPlan())
+    differing = pair_differences(activations, tiny.groups)[:, ~silent]
+    assert record["n_units"] == differing.any(axis=0).sum() < evaluated[0]["n_units"]
+    assert record["split_half_r"]["median"] == pytest.approx(split_half_r(differing[:, differing.any(axis=0)]).median)
+    rows = [
+        row
+        for row in record["shares"]
+        if (row["partition"], row["by"], row["threshold"]) == ("channel groups", "kind", 3)
+    ]
+    assert sum(row["units"] for row in rows) == record["n_units"]
