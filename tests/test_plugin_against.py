@@ -73,6 +73,12 @@ def test_from_the_store_a_model_that_was_not_captured_is_refused_with_what_captu
     assert found["difference"]["of"] == "effect" and found["difference"]["ratio"] == 1 and found["words"] == []
 
 
+def test_what_names_no_model_is_told_before_the_first_one_is_asked(project):
+    outcome = run(project, "--against", "klein-minni")
+    assert outcome.ret == 4 and not (project.path / "reports").exists()
+    outcome.stderr.fnmatch_lines(["*--against klein-minni: no such folder*Perhaps `--against klein-mini`?*"])
+
+
 def test_what_captures_alone_compares_nothing(project):
     outcome = run(project, "--capture-only", "--against", "klein-mini")
     assert outcome.ret == pytest.ExitCode.USAGE_ERROR
