@@ -16,7 +16,7 @@ from fixtures.calibration.planning.assumed import Assumed
 from fixtures.calibration.planning.curves import clopper_pearson, crossing, planned, stopping
 from fixtures.calibration.planning.decide import EVERY, RUNGS, askable, decide
 from fixtures.calibration.planning.drawn import Drawn
-from fixtures.calibration.planning.pilot import Design, Network, Pilot, spread_along
+from fixtures.calibration.planning.pilot import Design, Network, Pilot, of_networks, spread_along
 from fixtures.calibration.planning.unit_means import UnitMeans
 from fixtures.claims.claims import Amplification, Effect, Exceedance, Share, SplitHalf
 from fixtures.claims.controls.held_out import across_wordings, held_out
@@ -130,6 +130,27 @@ def test_designs_have_the_covariance_of_their_pairs():
 def test_pairs_without_a_difference_have_none():
     network = Network.of(Products(np.zeros((9, 9)), 3), Design.of(range(9)))
     assert not network.products(np.ones((4, 9)), np.ones((4, 0))).values.any()
+
+
+def test_twins_that_differ_by_their_pairs_alone_are_alike_in_a_plan():
+    """Twins of one effect look unlike by the noise of a few pairs; twins of several keep their differences."""
+    rng = np.random.default_rng(9)
+    design, unlike, kept = Design.of(range(25)), [], []
+
+    def effects(networks):
+        """Of new pairs without deviations."""
+        values = [network.products(np.zeros((4, 25)), np.zeros((4, 0))).values for network in networks]
+        return [mean_product(each, np.arange(4)) for each in values]
+
+    for _ in range(20):
+        same = [Products.of(0.3 + rng.standard_normal((25, 40))) for _ in range(4)]
+        observed = np.std([mean_product(one.values, np.arange(25)) for one in same])
+        unlike.append(np.std(effects(of_networks(same, design))) / observed)
+        other = [Products.of(size + rng.standard_normal((25, 40))) for size in (0.2, 0.6, 1.0)]
+        kept.append(np.std(effects(of_networks(other, design))))
+    assert np.median(unlike) < 0.5
+    assert np.mean(kept) == pytest.approx(np.std([0.04, 0.36, 1.0]), rel=0.15)
+    assert of_networks([], design) == []
 
 
 def test_sizes_of_units_lose_the_pilots_noise():
