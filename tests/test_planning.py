@@ -213,10 +213,10 @@ def test_more_effect_takes_fewer_pairs_and_stops_earlier():
     plans = []
     for effect in (0.01, 0.03):
         assumed = Assumed(effect, 0.08, 0.2, 50)
-        _, items = planned(assumed, (Effect(),), 40, 1, (8, 16, 32, 64))
-        plans.append((items[0]["needed"][0]["pairs"] or 99, stopping(assumed, 0.01, 60, 40)["expected"]))
+        _, items = planned(assumed, (Effect(),), 25, 1, (8, 16, 32))
+        plans.append((items[0]["needed"][0]["pairs"] or 99, stopping(assumed, 0.01, 60, 25)["expected"]))
     assert plans[1][0] < plans[0][0] and plans[1][1] < plans[0][1]
-    again = planned(Assumed(0.03, 0.08, 0.2, 50), (Effect(),), 40, 1, (8, 16, 32, 64))[1]
+    again = planned(Assumed(0.03, 0.08, 0.2, 50), (Effect(),), 25, 1, (8, 16, 32))[1]
     assert again == items
 
 
@@ -264,8 +264,6 @@ def test_a_pilot_in_the_store_is_planned_from(project, command):
     assert record["source"]["kind"] == "pilot" and record["absence"]["pairs_80"] <= record["absence"]["pairs_95"]
     svg = (project.path / "reports/power/toy.svg").read_text()
     assert "count t3" in svg and svg == power_figure(record).svg
-    assert command("toy", "--model", "klein-tiny", "--store", str(project.path / "kept"), *SMALL)[0] == 0
-    assert json.loads((project.path / "reports/power/toy.json").read_text()) == record
 
 
 def test_an_assumption_is_planned_from(project, command):
