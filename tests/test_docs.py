@@ -36,6 +36,7 @@ NOT_RUN = {
     "make test ARGS=tests/test_claims.py": "these tests",
     ".ci/run": "these tests",
     "make lint": "run by .github/workflows/tests.yml",
+    "python -m benchmarks.power": "minutes; tests/test_planning.py predicts a few",
     "python -m benchmarks.ground_truth": "minutes; tests/test_ground_truth_score.py scores two sets",
     "pytest probes/ --steer": "minutes; tests/test_plugin_steering.py steers the toy",
     "pytest probes/ --model klein -n auto": "starts workers; tests/test_plugin_workers.py runs two",
