@@ -30,6 +30,7 @@ EFFECTS = {"small": 0.4, "medium": 0.6, "large": 0.9}  # in standard deviations 
 SIZES = (12, 25, 40)
 PAIRS = 25  # of a pilot
 SHARE = 0.25  # of the units
+TRUE = 4  # times as many sets tell the power as a prediction
 TWINS = (0.3, 0.3, 0.3, 0.3)  # what untrained twins have of the effect
 
 
@@ -69,7 +70,7 @@ def pilot_of(drawn: Drawn) -> Pilot:
 
 def compared(truth, pilots: int, simulations: int, sizes=SIZES, claims=CLAIMS, n_pairs: int = PAIRS) -> list[tuple]:
     """Rows (what, pairs, power, middle prediction, 10 % and 90 % of predictions)."""
-    true = planned(truth, claims, simulations, sizes=sizes)[1]
+    true = planned(truth, claims, TRUE * simulations, sizes=sizes)[1]
     found = [
         planned(pilot_of(truth.draw(n_pairs, np.random.default_rng([5, number]))), claims, simulations, number, sizes)[
             1
@@ -99,9 +100,9 @@ def false_alarms(pool: NoisePool, data_sets: int) -> list[tuple[str, float, int]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pilots", type=int, default=20, help="predictions of each effect")
-    parser.add_argument("--simulations", type=int, default=200, help="sets for each number of pairs")
-    parser.add_argument("--data-sets", type=int, default=2000, help="without an effect")
+    parser.add_argument("--pilots", type=int, default=40, help="predictions of each effect")
+    parser.add_argument("--simulations", type=int, default=100, help="sets of a prediction, for each number of pairs")
+    parser.add_argument("--data-sets", type=int, default=5000, help="without an effect")
     parser.add_argument("--store", help="folder of stored activations")
     chosen = parser.parse_args()
     started = time.monotonic()

@@ -37,6 +37,7 @@ NOT_RUN = {
     "make test ARGS=tests/test_claims.py": "these tests",
     ".ci/run": "these tests",
     "make lint": "run by .github/workflows/tests.yml",
+    "python -m benchmarks.power": "minutes; tests/test_planning.py predicts a few",
     "python -m benchmarks.ground_truth": "minutes; tests/test_ground_truth_score.py scores two sets",
     ARROW: "minutes, of klein-mini; tests/test_plugin_against.py compares klein-tiny with a LoRA of it",
     "pytest probes/ --steer": "minutes; tests/test_plugin_steering.py steers the toy",
