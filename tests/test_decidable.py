@@ -101,4 +101,4 @@ def test_a_probe_file_that_cannot_be_imported_is_named(pytester, monkeypatch, ca
     write(pytester, "stimuli/toy.toml", STIMULI + pairs(7))
     monkeypatch.setattr(fixtures.__main__, "ROOT", pytester.path)
     assert fixtures.__main__.main(["check", str(pytester.path / "stimuli/toy.toml")]) == 1
-    assert "test_toy.py: cannot be imported (ModuleNotFoundError" in capsys.readouterr().err
+    assert "test_toy.py: cannot be imported: ModuleNotFoundError" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 from registered_project import commit, git, under_git
 
 from fixtures.common import git as asked
-from fixtures.common.git import committed, content_at, date_of, git_state
+from fixtures.common.git import committed, content_at, date_of, git_state, same_text
 
 pytest_plugins = "pytester"
 FIRST, SECOND = "2026-01-02T03:04:05+01:00", "2026-02-03T04:05:06+00:00"
@@ -88,3 +88,20 @@ def test_a_git_that_does_not_answer(pytester, file, monkeypatch):
 
     monkeypatch.setattr(asked.subprocess, "run", run)
     assert "could not be asked" in committed(file).problem
+
+
+def test_a_file_that_git_was_told_not_to_look_at_has_no_date(pytester, file):
+    """``--assume-unchanged`` hides a change from its status, a link what it leads to."""
+    commit(pytester, FIRST)
+    git(pytester, "update-index", "--assume-unchanged", file.name)
+    assert committed(file).commit
+    file.write_text("2")
+    assert committed(file).commit is None and "has not the content of its commit" in committed(file).problem
+    link = file.with_name("link.json")
+    link.symlink_to(file)
+    commit(pytester, SECOND)
+    assert committed(link).commit is None
+
+
+def test_line_ends_of_a_checkout_are_no_change():
+    assert same_text(b"a\nb\n", b"a\r\nb\r\n") and not same_text(b"a\n", b"b\n") and not same_text(None, b"")

@@ -274,7 +274,8 @@ def test_an_assumption_is_planned_from(project, command):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["gone"], "gone: no probe file has this hypothesis"),
+        (["--correlation", "0.3", "--effect", "nan"], "expected finite numbers"),
+        (["gone"], "no hypothesis 'gone' in its files"),
         (["--correlation", "0.5"], "--correlation: goes with --effect"),
         (["--effect", "2"], "expected --correlation R"),
         (["--effect", "2", "--correlation", "0.5", "--store", "x"], "leave --store out"),

@@ -141,9 +141,11 @@ def test_the_command_writes_the_new_form_beside_and_leaves_the_old(tmp_path, cap
     assert main(["import", str(source), str(target)]) == 0
     assert f"version 2 of results.json, now {SCHEMA}" in capsys.readouterr().out
     assert source.read_bytes() == FILES[2].read_bytes() and load_results(target) == brought_up(old(2))[0]
-    assert main(["import", str(source), str(source)]) == 4 and "is OLD itself" in capsys.readouterr().err
-    assert main(["import", str(FILES[1]), str(target)]) == 4 and "version 1" in capsys.readouterr().err
-    assert main(["import", str(tmp_path / "gone.json"), str(target)]) == 4
+    for there in (source, target):
+        assert main(["import", str(source), str(there)]) == 4 and "is there" in capsys.readouterr().err
+    other = tmp_path / "other.json"
+    assert main(["import", str(FILES[1]), str(other)]) == 4 and "version 1" in capsys.readouterr().err
+    assert main(["import", str(tmp_path / "gone.json"), str(other)]) == 4
     assert main(["import", str(source), str(source / "below.json")]) == 4
     assert "cannot be written" in capsys.readouterr().err
 
