@@ -163,14 +163,22 @@ class Phases:
         self.seconds["imports"] += time.perf_counter() - began
         for entry in PHASES:
             self.wrap(*entry)
-        phases, inner = self, run.__init__
+        phases, inner, loaded = self, run.__init__, import_module("fixtures.models.loaded").LoadedModel
+        ready = loaded.ready
 
         @wraps(inner)
         def told(self, *arguments, **options):
             inner(self, *arguments, **options)
             phases.run = self
 
-        run.__init__ = told
+        @wraps(ready)
+        def watched(self, name):
+            """Where components take turns, the pipeline has its text encoder only when it is wanted."""
+            found = ready(self, name)
+            phases.calls.watch(self.pipeline)
+            return found
+
+        run.__init__, loaded.ready = told, watched
 
     def pytest_runtest_logfinish(self, nodeid, location):
         self.tests += 1
