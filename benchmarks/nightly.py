@@ -94,6 +94,8 @@ def _results(results: dict) -> dict:
 def table(files: list[Path]) -> str:
     """The table of some parts together, Markdown."""
     parts = [json.loads(file.read_text()) for file in files]
+    if not any(one["phases"].get("loading the model") for one in parts):
+        sys.exit("no model was loaded in these parts, so that there is no floor; the part-*.log beside them say why")
     if len({one.get("engine") for one in parts}) > 1:
         sys.exit("these parts are not of the same code; begin again with another --work")
     phases, calls = Counter(), {}
