@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.phases import SUMMED
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -28,10 +30,10 @@ def main() -> None:
             seconds[name] = time.perf_counter() - started
             if done.returncode:
                 sys.exit(done.stdout + done.stderr)
-            phases[name] = done.stdout[done.stdout.rindex("\n", 0, done.stdout.index("forward passes; bare")) :]
+            phases[name] = done.stdout[done.stdout.rindex("\n", 0, done.stdout.index(SUMMED)) :]
     print("main job on the embedded default (whole process, compilation of the null's kernels included when cold)")
     for name, value in seconds.items():
-        print(f"  {name} {value:6.1f} s (its phases timed, bare forward passes at the end included){phases[name]}")
+        print(f"  {name} {value:6.1f} s (its phases timed, bare calls at the end included){phases[name]}")
     print(f"  cold over warm: {seconds['cold'] / seconds['warm']:.1f}")
 
 

@@ -20,6 +20,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import torch
+
 from fixtures.session.remembered import code_sha256
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +58,9 @@ def part(model: str, work: Path, minutes: float | None, gib: float | None, argum
     if not file.exists():
         sys.exit(f"{work}: pytest left no figures (exit code {done.returncode})")
     found = json.loads(file.read_text())
+    if done.returncode > 2 or not (found.get("calls") or found["phases"].get("loading the model")):
+        file.unlink()
+        sys.exit(f"{log.name}: nothing was computed (exit code {done.returncode}), which is no part of a job")
     found |= {
         "process": time.perf_counter() - started,
         "code": done.returncode,
@@ -93,9 +98,12 @@ def _results(results: dict) -> dict:
 
 def table(files: list[Path]) -> str:
     """The table of some parts together, Markdown."""
+    missing = [file for file in files if not file.exists()]
+    if missing:
+        sys.exit(f"{missing[0]}: no such file; expected part-*.json of a --work folder")
     parts = [json.loads(file.read_text()) for file in files]
-    if not any(one["phases"].get("loading the model") for one in parts):
-        sys.exit("no model was loaded in these parts, so that there is no floor; the part-*.log beside them say why")
+    if not parts:
+        sys.exit("no part-*.json there; run the benchmark with this --work first")
     if len({one.get("engine") for one in parts}) > 1:
         sys.exit("these parts are not of the same code; begin again with another --work")
     phases, calls = Counter(), {}
@@ -122,11 +130,15 @@ def table(files: list[Path]) -> str:
         what = f"floor: {call['calls']} x {component} ({sizes}), {1e3 * call['seconds']:.1f} ms, {rate:.0f} TFLOP/s"
         rows.append((what, f"{call['calls'] * call['seconds']:.1f}", ""))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    last = parts[-1]
+    last, outcomes = parts[-1], Counter()
+    for one in parts:
+        outcomes.update(one.get("outcomes", {}))
+    came = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
     sizes = {name: last.get(f"{name}_bytes", 0) / 2**20 for name in ("store", "images", "report")}
     lines.append("")
     lines.append(
-        f"{len(parts)} parts, {sum(one['tests'] for one in parts)} tests, loaded {sum(map(bool, loads))} times; "
+        f"{len(parts)} parts, {sum(one['tests'] for one in parts)} tests ({came}; exit code {last.get('code')}), "
+        f"loaded {sum(map(bool, loads))} times; "
         f"peak {max(one['gpu_bytes'] for one in parts) / 2**30:.1f} GiB of the GPU, "
         f"{max(one['host_kib'] for one in parts) / 2**20:.1f} GiB of the host; "
         + ", ".join(f"{name} {size:.0f} MiB" for name, size in sizes.items())
@@ -153,6 +165,8 @@ def main() -> None:
     if arguments.table is not None:
         print(table(arguments.table or sorted(arguments.work.glob("part-*.json"))))
         return
+    if arguments.gib and not torch.cuda.is_available():
+        parser.error("--gib limits the memory of a GPU, and there is none")
     if arguments.model is None:
         parser.error("expected a model: klein-mini, or a folder")
     work = arguments.work.absolute()

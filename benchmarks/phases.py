@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from threading import get_ident
+from threading import Lock, get_ident
 
 import fixtures  # noqa: F401  # which says how PyTorch's threads wait, before it is imported
 
@@ -47,22 +47,24 @@ PHASES = (  # module, name in it, phase
 )
 CALLS = {"transformer": ("forward",), "text_encoder": ("forward",), "vae": ("encode", "decode")}
 ROUNDS = 3
+SUMMED = "calls of components; bare"  # what other benchmarks look for in the output
 
 
 class Calls:
     """Calls of the pipeline's components, by component, method and shapes: how many, and the inputs of the last."""
 
     def __init__(self):
-        self.number, self.inputs, self.patched = Counter(), {}, set()
+        self.number, self.inputs, self.patched, self.lock = Counter(), {}, set(), Lock()
 
     def watch(self, pipeline) -> None:
         """Count the calls of the classes of its components."""
         for name, methods in CALLS.items():
             kind = type(getattr(pipeline, name))
             for method in methods:
-                if (kind, method) not in self.patched and kind is not type(None):
-                    self.patched.add((kind, method))
-                    setattr(kind, method, self._counted(name, method, getattr(kind, method)))
+                with self.lock:  # captures are made in a thread of their own
+                    if (kind, method) not in self.patched and kind is not type(None):
+                        self.patched.add((kind, method))
+                        setattr(kind, method, self._counted(name, method, getattr(kind, method)))
 
     def _counted(self, name: str, method: str, inner):
         @wraps(inner)
@@ -120,6 +122,7 @@ class Phases:
 
     def __init__(self):
         self.started, self.run, self.tests, self.peak = time.perf_counter(), None, 0, 0
+        self.outcomes = Counter()
         self.seconds, self.stacks, self.calls = Counter(), {}, Calls()
         self.file = os.environ.get("PHASES_JSON")
         self.limit = 60 * float(os.environ.get("PHASES_MINUTES", "inf"))
@@ -163,7 +166,8 @@ class Phases:
         self.seconds["imports"] += time.perf_counter() - began
         for entry in PHASES:
             self.wrap(*entry)
-        phases, inner, loaded = self, run.__init__, import_module("fixtures.models.loaded").LoadedModel
+        phases, inner = self, run.__init__
+        loaded = import_module("fixtures.models.loaded").LoadedModel
         ready = loaded.ready
 
         @wraps(inner)
@@ -173,12 +177,15 @@ class Phases:
 
         @wraps(ready)
         def watched(self, name):
-            """Where components take turns, the pipeline has its text encoder only when it is wanted."""
             found = ready(self, name)
-            phases.calls.watch(self.pipeline)
+            phases.calls.watch(self.pipeline)  # where components take turns it has its text encoder only from now on
             return found
 
         run.__init__, loaded.ready = told, watched
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" or report.outcome != "passed":
+            self.outcomes["xfailed" if hasattr(report, "wasxfail") else report.outcome] += 1
 
     def pytest_runtest_logfinish(self, nodeid, location):
         self.tests += 1
@@ -192,7 +199,7 @@ class Phases:
     def _keep(self, about: dict) -> None:
         if self.file:
             about |= {"tests": self.tests, "host_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
-            about |= {"gpu_bytes": self.peak}
+            about |= {"gpu_bytes": self.peak, "outcomes": dict(self.outcomes)}
             Path(self.file).write_text(json.dumps(about, indent=1))
 
     def pytest_runtest_teardown(self, item, nextitem):
@@ -207,7 +214,7 @@ class Phases:
             calls = self.calls.bare(self.run.model.loaded)
             rate = import_module("benchmarks.full_size").matrix_rate() if torch.cuda.is_available() else None
         bare = sum(call["calls"] * call["seconds"] for call in calls)
-        print(f"{sum(call['calls'] for call in calls)} calls of components; bare {bare:.1f} s")
+        print(f"{sum(call['calls'] for call in calls)} {SUMMED} {bare:.1f} s")
         for phase, seconds in [*self.seconds.most_common(), ("whole run", whole)]:
             ratio = f"{seconds / bare:7.2f}" if bare else "      -"
             print(f"  {phase:<28} {seconds:7.1f} s {ratio}")

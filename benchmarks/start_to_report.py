@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.phases import SUMMED
 from benchmarks.pictures import pictures
 from fixtures.activations.image_manifest import ImageRequest, Manifest
 from fixtures.activations.images import _wanted
@@ -54,7 +55,7 @@ def seconds(project: Path, *command: str) -> float:
     if done.returncode > 1 or "NOT EVALUATED" in done.stdout:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     took = time.perf_counter() - started
-    print(done.stdout[done.stdout.find("calls of components") :] if "calls of components" in done.stdout else "")
+    print(done.stdout[done.stdout.find(SUMMED) :] if SUMMED in done.stdout else "")
     return took
 
 
@@ -75,5 +76,7 @@ def measure(folder: str, controls: str = "none") -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("expected one argument, the folder of a checkpoint: python -m benchmarks.start_to_report DIR")
     for what, value in measure(sys.argv[1]).items():
         print(f"  {what:36} {value:8.1f} s")
